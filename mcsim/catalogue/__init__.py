@@ -1,0 +1,156 @@
+"""Figures of real hardware, each with its source and how sure it is.
+
+The data stands in the TOML files beside this one, in readable units; it is read on first use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from mcsim.errors import McsimError
+from mcsim.units import Dimension, parse
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Device:
+    """An accelerator.
+
+    peak: flop/s by precision, dense (vendors' headlines since Ampere are for 2:4 sparsity: half of
+        them). memory: byte. memory_bandwidth: byte/s. scale_up_bandwidth: byte/s per direction,
+        half of what vendors print. power: W. devices_per_node: size of the domain of the fast
+        interconnect. confidence: "seen" or "remembered(high)".
+    """
+
+    name: str
+    title: str
+    peak: Mapping[str, float]
+    memory: float
+    memory_bandwidth: float
+    scale_up_bandwidth: float
+    power: float
+    devices_per_node: int
+    nodes_per_rack: int
+    source: str
+    confidence: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """A measured distribution as a table of quantiles, linear between them.
+
+    probabilities: cumulative, increasing from 0 to 1. values: SI, never decreasing.
+    dimension: of the values; None for a factor.
+    """
+
+    name: str
+    title: str
+    dimension: Dimension | None
+    probabilities: tuple[float, ...]
+    values: tuple[float, ...]
+    source: str
+    confidence: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What light travels in; speed: m/s."""
+
+    name: str
+    speed: float
+    source: str
+    confidence: str
+
+
+@cache
+def devices() -> Mapping[str, Device]:
+    """Every accelerator by its name in a scenario."""
+    return _entries("devices", _device)
+
+
+@cache
+def distributions() -> Mapping[str, Distribution]:
+    """Every measured distribution by its name."""
+    return _entries("distributions", _distribution)
+
+
+@cache
+def media() -> Mapping[str, Medium]:
+    """Every medium of a link by its name."""
+    return _entries("media", _medium)
+
+
+def device(name: str) -> Device:
+    """An accelerator. Raises McsimError with a suggestion where there is none of that name."""
+    return _find(devices(), name, "device")
+
+
+def distribution(name: str) -> Distribution:
+    """A measured distribution. Raises McsimError where there is none of that name."""
+    return _find(distributions(), name, "distribution")
+
+
+def medium(name: str) -> Medium:
+    """A medium. Raises McsimError where there is none of that name."""
+    return _find(media(), name, "medium")
+
+
+def _find(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:
+    if name in entries:
+        return entries[name]
+    near = difflib.get_close_matches(name, list(entries), n=1)
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    raise McsimError(f'unknown {kind} "{name}"{hint}; there are {", ".join(entries)}')
+
+
+def _entries(file: str, make: Any) -> Mapping[str, Any]:
+    text = resources.files(__package__).joinpath(f"{file}.toml").read_text(encoding="utf-8")
+    return MappingProxyType({name: make(name, raw) for name, raw in tomllib.loads(text).items()})
+
+
+def _device(name: str, raw: Mapping[str, Any]) -> Device:
+    return Device(
+        name=name,
+        title=raw["title"],
+        peak=MappingProxyType({key: float(value) for key, value in raw["peak"].items()}),
+        memory=parse(raw["memory"], "data"),
+        memory_bandwidth=parse(raw["memory_bandwidth"], "rate"),
+        scale_up_bandwidth=parse(raw["scale_up_bandwidth"], "rate"),
+        power=float(raw["power"]),
+        devices_per_node=raw["devices_per_node"],
+        nodes_per_rack=raw["nodes_per_rack"],
+        source=raw["source"],
+        confidence=raw["confidence"],
+        note=raw.get("note", ""),
+    )
+
+
+def _distribution(name: str, raw: Mapping[str, Any]) -> Distribution:
+    dimension: Dimension | None = raw.get("dimension")
+    unit = f" {raw['unit']}" if "unit" in raw else ""
+    return Distribution(
+        name=name,
+        title=raw["title"],
+        dimension=dimension,
+        probabilities=tuple(numerator / raw["of"] for numerator in raw["probabilities"]),
+        values=tuple(parse(f"{value}{unit}" if unit else value, dimension)
+                     for value in raw["values"]),
+        source=raw["source"],
+        confidence=raw["confidence"],
+        note=raw.get("note", ""),
+    )
+
+
+def _medium(name: str, raw: Mapping[str, Any]) -> Medium:
+    # Defined exactly: the speed of light in vacuum, m/s.
+    return Medium(name, 299_792_458 / raw["group_index"], raw["source"], raw["confidence"])
