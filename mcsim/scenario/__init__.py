@@ -1,0 +1,6 @@
+"""What is asked: scenarios, read strictly and printed back exactly."""
+
+from mcsim.scenario.load import bundled, load_scenario, parse_scenario
+from mcsim.scenario.scenario import Scenario
+
+__all__ = ["Scenario", "bundled", "load_scenario", "parse_scenario"]

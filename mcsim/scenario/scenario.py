@@ -1,0 +1,202 @@
+"""The scenario as a whole: what is asked, complete, checked and frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+from mcsim import catalogue, fields
+from mcsim.errors import Problem, ScenarioError
+from mcsim.laws import Law
+from mcsim.scenario.decode import UNREADABLE, Decoder, did_you_mean, listing
+from mcsim.scenario.overrides import assign
+from mcsim.scenario.schema import (
+    CUSTOM,
+    Fleet,
+    Jitter,
+    Link,
+    Network,
+    Part,
+    Run,
+    Site,
+    Sync,
+    Workload,
+)
+from mcsim.scenario.toml import dumps
+
+
+@dataclass(frozen=True)
+class Scenario(Part):
+    """What is asked: a fleet, its disturbances, its network and how much to sample.
+
+    A scenario is complete in itself (data of empirical laws is read in when it is made) and
+    equal to another if it means the same. Build one with `mcsim.load` or `Scenario.from_dict`,
+    change it with `replace`.
+    """
+
+    later = MappingProxyType({"remedy": "remedies", "failure": "failures"})
+    checks_what_it_can = True
+
+    name: str = fields.text("names the result")
+    fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
+    run: Run = fields.table("how much is sampled", Run, default=Run())
+    workload: Workload | None = fields.table("one training step", Workload, default=None)
+    site: tuple[Site, ...] = fields.tables("campuses", Site, default=())
+    link: tuple[Link, ...] = fields.tables("connections between sites", Link, default=())
+    network: Network | None = fields.table("inside the sites", Network, default=None)
+    jitter: Jitter | None = fields.table("of all groups", Jitter, default=None)
+    sync: Sync = fields.table("who waits for whom", Sync, default=Sync())
+
+    @classmethod
+    def from_dict(
+        cls, table: Mapping[str, Any], *, directory: Path | None = None, source: str = "scenario"
+    ) -> Self:
+        """The scenario that a table of the shape of a scenario file describes.
+
+        table: as tomllib reads it. directory: what relative paths of data files start from
+        (default: the working directory). source: what errors call the table.
+        Raises ScenarioError with every problem there is.
+        """
+        decoder = Decoder(directory or Path())
+        made: Self = decoder.part(cls, table, "")
+        if decoder.problems:
+            raise ScenarioError(source, decoder.problems)
+        return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scenario as a table, in SI units, with all defaults but no absent key."""
+        return _table(self)
+
+    def to_toml(self) -> str:
+        """The canonical text; loading it gives an equal scenario."""
+        return dumps(self.to_dict())
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical text: equal for equal scenarios."""
+        return hashlib.sha256(self.to_toml().encode()).hexdigest()
+
+    def replace(self, changes: Mapping[str, Any]) -> Scenario:
+        """The scenario with some keys changed, as `scenario.replace({"run.steps": 100})`.
+
+        changes: values by key path; an array's table is chosen by number or by name
+        (`fleet[0].count`, `fleet.hopper.count`). Raises ScenarioError.
+        """
+        return Scenario.from_dict(assign(self.to_dict(), changes))
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        groups = _readable(self.fleet, "fleet")
+        sites = _readable(self.site, "site")
+        links = _readable(self.link, "link")
+        yield from _repeated((path, group.name) for path, group in groups)
+        yield from _repeated((path, site.name) for path, site in sites)
+        yield from _repeated((path, _ends(link)) for path, link in links)
+        yield from _site_faults(groups, [site.name for _, site in sites], links)
+        yield from _device_faults(groups, self.workload)
+        node = self.network.node if isinstance(self.network, Network) else None
+        if node is not None and getattr(node, "bandwidth", UNREADABLE) is None:
+            custom = [path for path, group in groups if group.device == CUSTOM]
+            if custom:
+                needs = f"is missing: {custom[0]} is a custom device, of which none is known"
+                yield "network.node.bandwidth", needs
+
+
+# The checks across tables read what is readable, so that all problems come out at once: any
+# value may be UNREADABLE, which equals no name and is not text.
+
+
+def _readable(tables: Any, array: str) -> list[tuple[str, Any]]:
+    """The tables of an array that could be read, at least in part, each with its path."""
+    if tables is UNREADABLE:
+        return []
+    return [(f"{array}[{i}]", item) for i, item in enumerate(tables) if item is not UNREADABLE]
+
+
+def _ends(link: Link) -> Any:
+    """The sites of a link in either order as one name."""
+    readable = link.between is not UNREADABLE and UNREADABLE not in link.between
+    return " and ".join(sorted(link.between)) if readable else UNREADABLE
+
+
+def _repeated(named: Iterable[tuple[str, Any]]) -> Iterable[tuple[str, str]]:
+    first: dict[str, str] = {}
+    for path, name in named:
+        if name is not UNREADABLE and first.setdefault(name, path) != path:
+            yield path, f'"{name}" is there already, as {first[name]}'
+
+
+def _site_faults(
+    groups: list[tuple[str, Fleet]], sites: list[Any], links: list[tuple[str, Link]]
+) -> Iterable[tuple[str, str]]:
+    known = [name for name in sites if name is not UNREADABLE]
+
+    def unknown(name: Any) -> bool:
+        return isinstance(name, str) and name not in known and len(known) == len(sites)
+
+    def message(name: str) -> str:
+        there = f"there are {', '.join(known)}" if known else "there is no [[site]]"
+        return f'unknown site "{name}"{did_you_mean(name, known)}; {there}'
+
+    for path, group in groups:
+        if unknown(group.site):
+            yield f"{path}.site", message(str(group.site))
+        if group.site is None and len(sites) > 1:
+            yield path, f"`site` is missing: it is one of {listing(known)}"
+    for path, link in links:
+        for end, name in enumerate(link.between if link.between is not UNREADABLE else ()):
+            if unknown(name):
+                yield f"{path}.between[{end}]", message(name)
+
+
+def _device_faults(
+    groups: list[tuple[str, Fleet]], workload: Workload | None
+) -> Iterable[tuple[str, str]]:
+    devices = catalogue.devices()
+    named: list[tuple[str, Any]] = [
+        (f"{path}.device", group.device) for path, group in groups if group.device != CUSTOM
+    ]
+    reference: Any = workload.reference if isinstance(workload, Workload) else workload
+    if named and reference is None:
+        needs = "`compute` and `reference` are missing: the time of a step"
+        yield "workload", f'{needs} on "{named[0][1]}" follows from them'
+    if reference is not None:
+        named.append(("workload.reference", reference))
+    precision: Any = workload.precision if isinstance(workload, Workload) else UNREADABLE
+    for path, name in named:
+        if isinstance(name, str) and name not in devices:
+            near = did_you_mean(name, [*devices, CUSTOM])
+            yield path, f'unknown device "{name}"{near}; `mcsim list devices` shows them'
+        elif isinstance(precision, str) and precision not in devices[name].peak:
+            peak = devices[name].peak
+            yield (
+                "workload.precision",
+                f'"{precision}"{did_you_mean(precision, peak)} is not known of "{name}";'
+                f" it has {', '.join(peak)}",
+            )
+
+
+def _table(part: Any) -> dict[str, Any]:
+    """The keys of a part that hold something, in the order of its declaration."""
+    table: dict[str, Any] = {"law": type(part).name} if isinstance(part, Law) else {}
+    for field in dataclasses.fields(part):
+        value = getattr(part, field.name)
+        if field.name == "shapes":
+            table.update(value)
+        elif value is not None and value != ():
+            table[field.name] = _plain(value)
+    return table
+
+
+def _plain(value: Any) -> Any:
+    if not dataclasses.is_dataclass(value):
+        return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    table = _table(value)
+    inner = table.pop("law", None) if not isinstance(value, Law) else None
+    # A weighted law is one table: the keys of the law and its weight.
+    return {**table, **inner} if isinstance(inner, dict) else table

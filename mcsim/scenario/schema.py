@@ -1,0 +1,229 @@
+"""The parts of a scenario: every key a user may write, with its unit, bounds and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+from mcsim import fields
+from mcsim.laws import Law
+
+MAX_SEED = 2**64 - 1
+MAX_STEPS = 2**32 - 1
+"""A step's number is one 32-bit word of a random number's address."""
+MAX_REPLICATES = 2**24
+"""A replicate's number shares a word of the address with the purpose of the draw."""
+MAX_COUNT = 2**31 - 1
+
+CUSTOM = "custom"
+"""The device that is described in the scenario instead of in the catalogue."""
+
+ALGORITHMS = ("auto", "ring", "double-binary-tree")
+
+
+class Part:
+    """One table of a scenario. Subclasses are frozen dataclasses with fields from mcsim.fields."""
+
+    later: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Keys of the design that this version does not know yet, and what they are for."""
+    checks_what_it_can: ClassVar[bool] = False
+    """Whether `faults` is asked even when some of the keys are unreadable."""
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        """What is wrong with the keys taken together, as (key, message)."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Run(Part):
+    """How much is sampled, and what is kept of it."""
+
+    later = MappingProxyType({"target_relative_error": "run until a relative error is reached"})
+
+    seed: int = fields.integer(
+        "selects all random numbers", default=0, at_least=0, at_most=MAX_SEED
+    )
+    steps: int = fields.integer(
+        "training steps per replicate", default=1_000, at_least=1, at_most=MAX_STEPS
+    )
+    replicates: int = fields.integer(
+        "clusters drawn from the lottery", default=1, at_least=1, at_most=MAX_REPLICATES
+    )
+    engine: str = fields.choice(
+        "how steps are sampled", ("auto", "sampled", "exact"), default="auto"
+    )
+    keep: str = fields.choice(
+        "`steps` keeps the time of every step", ("summary", "steps"), default="summary"
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        if self.engine == "exact":
+            yield (
+                "engine",
+                '"exact" is not available in this version; use "auto" or "sampled"',
+            )
+
+
+@dataclass(frozen=True)
+class Workload(Part):
+    """One training step of one device, and what all devices exchange at its end."""
+
+    later = MappingProxyType({"parallel": "tensor, pipeline and expert parallelism"})
+
+    compute: float | None = fields.quantity(
+        "one step on the reference device, undisturbed", "time", default=None, above=0
+    )
+    reference: str | None = fields.text("the device that `compute` is given for", default=None)
+    precision: str = fields.text("number format that the peak is taken for", default="bf16")
+    gradient: float | None = fields.quantity(
+        "all-reduced over all devices each step; absent: no collective",
+        "data",
+        default=None,
+        at_least=0,
+    )
+    overlap: float = fields.quantity(
+        "part of the compute time that can hide communication",
+        None,
+        default=0.0,
+        at_least=0,
+        at_most=1,
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        if self.compute is not None and self.reference is None:
+            yield "reference", "is missing: name the device that `compute` is the time of"
+        if self.reference is not None and self.compute is None:
+            yield "compute", "is missing: give the time of one step on the reference device"
+
+
+@dataclass(frozen=True)
+class Site(Part):
+    """A campus: devices with one local network."""
+
+    name: str = fields.text("unique among the sites")
+
+
+@dataclass(frozen=True)
+class Link(Part):
+    """A connection between two sites, the same in both directions."""
+
+    later = MappingProxyType(
+        {"age": "ageing of links", "loss": "packet loss", "utilisation": "queueing"}
+    )
+
+    between: tuple[str, str] = fields.names("the two sites", length=2)
+    bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
+    distance: float = fields.quantity("of the sites", "length", default=0.0, at_least=0)
+    route_factor: float = fields.quantity(
+        "length of the cable over the distance", None, default=1.0, at_least=1
+    )
+    medium: str = fields.choice(
+        "what the light travels in", ("silica", "hollow-core"), default="silica"
+    )
+    latency: float = fields.quantity(
+        "of equipment, one way, besides that of the distance", "time", default=0.0, at_least=0
+    )
+    delay: Law | None = fields.law("random delay of one all-reduce on this link", "time")
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        if self.between[0] == self.between[1]:
+            yield "between", f'both ends are "{self.between[0]}"; a link joins two sites'
+
+
+@dataclass(frozen=True)
+class NodeLevel(Part):
+    """The network among the devices of a node."""
+
+    bandwidth: float | None = fields.quantity(
+        "per device and direction; default: the catalogue's", "rate", default=None, above=0
+    )
+    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
+    delay: Law | None = fields.law("random delay of one device in one all-reduce", "time")
+    algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
+
+
+@dataclass(frozen=True)
+class SiteLevel(Part):
+    """The network among the nodes of a site."""
+
+    bandwidth: float = fields.quantity("per device and direction", "rate", above=0)
+    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
+    delay: Law | None = fields.law("random delay of one node in one all-reduce", "time")
+    algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
+
+
+@dataclass(frozen=True)
+class Network(Part):
+    """The levels of the network below the links; an absent level costs nothing."""
+
+    node: NodeLevel | None = fields.table("inside the NVLink domain", NodeLevel, default=None)
+    site: SiteLevel | None = fields.table("between the nodes of a site", SiteLevel, default=None)
+
+
+@dataclass(frozen=True)
+class Jitter(Part):
+    """What disturbs a device. All laws but `stall` are of factors of the compute time."""
+
+    persistent: Law | None = fields.law("of each device, drawn once a replicate", None)
+    node: Law | None = fields.law("shared by a node, drawn once a replicate", None)
+    rack: Law | None = fields.law("shared by a rack, drawn once a replicate", None)
+    site: Law | None = fields.law("shared by a site, drawn once a replicate", None)
+    step: Law | None = fields.law("of each device in each step", None)
+    stall: Law | None = fields.law("added to each device in each step", "time")
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        for key in ("persistent", "node", "rack", "site", "step", "stall"):
+            law: Law | None = getattr(self, key)
+            if law is not None and not abs(law.expectation()) < float("inf"):
+                yield key, f"the {type(law).name} law has no finite mean with these parameters"
+
+
+@dataclass(frozen=True)
+class Fleet(Part):
+    """A group of like devices at one site."""
+
+    later = MappingProxyType({"age": "ageing of devices"})
+
+    name: str = fields.text("unique among the groups; part of the address of every draw")
+    device: str = fields.text('from the catalogue, or "custom"')
+    count: int = fields.integer("devices", at_least=1, at_most=MAX_COUNT)
+    site: str | None = fields.text("where the devices are", default=None)
+    compute: float | None = fields.quantity(
+        "one undisturbed step of a custom device", "time", default=None, above=0
+    )
+    efficiency: float = fields.quantity(
+        "share of peak reached, relative to the share that the reference device reaches",
+        None,
+        default=1.0,
+        above=0,
+    )
+    devices_per_node: int | None = fields.integer(
+        "default: the catalogue's; custom: 1", default=None, at_least=1, at_most=MAX_COUNT
+    )
+    nodes_per_rack: int | None = fields.integer(
+        "default: the catalogue's; custom: 1", default=None, at_least=1, at_most=MAX_COUNT
+    )
+    jitter: Jitter | None = fields.table(
+        "overrides the scenario's [jitter], key by key", Jitter, default=None
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        if self.device == CUSTOM and self.compute is None:
+            yield "compute", "is missing: a custom device needs the time of one step"
+        if self.device != CUSTOM and self.compute is not None:
+            yield (
+                "compute",
+                f'is given, but "{self.device}" takes its time from the workload;'
+                f' use device = "{CUSTOM}" to give it here',
+            )
+
+
+@dataclass(frozen=True)
+class Sync(Part):
+    """How devices wait for each other."""
+
+    later = MappingProxyType({"wait_for": "backup replicas", "inner_steps": "local SGD"})
+
+    policy: str = fields.choice("bsp: everybody waits for the slowest", ("bsp",), default="bsp")
