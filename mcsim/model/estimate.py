@@ -1,0 +1,140 @@
+"""What a scenario means and what running it costs, without running it."""
+
+from __future__ import annotations
+
+import os
+
+from mcsim.errors import Problem, ScenarioError
+from mcsim.laws import Law
+from mcsim.model.lower import lower
+from mcsim.model.plan import Plan
+from mcsim.scenario import Scenario
+from mcsim.tables import table
+from mcsim.units import show
+
+# Measured on two cores at 2.6 GHz by benchmarks/sampled.py, rounded up; other machines differ.
+_SECONDS_PER_DRAW = 0.6e-9
+_SECONDS_PER_KEPT = 0.5e-6
+_KEPT_PER_SITE_AND_STEP = 20
+_SECONDS_PER_STEP = 0.5e-6
+_SECONDS_PER_DEVICE_AND_REPLICATE = 0.6e-6
+_START_SECONDS = 1.0
+_START_BYTES = 250e6
+_BYTES_PER_DEVICE = 120
+_BYTES_PER_THREAD = 100e6
+_BYTES_PER_KEPT_STEP = 24
+_FILE_BYTES_PER_REPLICATE = 5e3
+
+
+def draws(plan: Plan) -> int:
+    """Random draws of devices in all steps."""
+    per_step = sum(group.count * (1 if group.stall is None else 2) for group in plan.groups)
+    return per_step * plan.steps * plan.replicates
+
+
+def seconds(plan: Plan, threads: int) -> float:
+    """Expected wall time of a run on so many threads, once the kernels are compiled."""
+    steps = plan.steps * plan.replicates
+    kept = steps * min(plan.devices, _KEPT_PER_SITE_AND_STEP * len(plan.sites))
+    shared = draws(plan) * _SECONDS_PER_DRAW + kept * _SECONDS_PER_KEPT
+    alone = steps * _SECONDS_PER_STEP
+    alone += plan.replicates * plan.devices * _SECONDS_PER_DEVICE_AND_REPLICATE
+    return _START_SECONDS + shared / threads + alone
+
+
+def memory(plan: Plan, threads: int) -> float:
+    """Expected bytes of memory, in proportion to devices and threads, not to steps."""
+    kept = _BYTES_PER_KEPT_STEP * plan.steps * plan.replicates if plan.keep_steps else 0
+    return _START_BYTES + _BYTES_PER_DEVICE * plan.devices + _BYTES_PER_THREAD * threads + kept
+
+
+def file_size(plan: Plan) -> float:
+    """Expected bytes of the result file."""
+    kept = 8 * plan.steps * plan.replicates if plan.keep_steps else 0
+    return 50e3 + _FILE_BYTES_PER_REPLICATE * plan.replicates + kept
+
+
+def refuse_beyond_memory(scenario: Scenario, threads: int = 1) -> None:
+    """Raise ScenarioError where a run would not fit into the memory of this machine."""
+    needed = memory(lower(scenario), threads)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        message = (
+            f"a run needs about {show(needed, 'data')} of memory, and this machine has"
+            f" {show(float(there), 'data')}; take fewer devices, or keep = \"summary\""
+        )
+        raise ScenarioError(scenario.name, [Problem("", message)])
+
+
+def explain(scenario: Scenario, threads: int | None = None) -> str:
+    """What a scenario means: devices, groups, network, draws, expected time and bytes."""
+    plan = lower(scenario)
+    threads = threads or os.cpu_count() or 1
+    rows = [
+        [
+            group.name,
+            plan.sites[group.site].name,
+            f"{group.count:,}",
+            f"{group.nodes:,}",
+            f"{group.racks:,}",
+            show(group.compute, "time"),
+        ]
+        for group in plan.groups
+    ]
+    groups = table(["group", "site", "devices", "nodes", "racks", "one step"], rows, left=(0, 1))
+    lines = [
+        f"{scenario.name}: {plan.devices:,} devices in {len(plan.groups)} group(s)"
+        f" at {len(plan.sites)} site(s)",
+        "",
+        groups,
+        "",
+        *_disturbances(plan),
+        *_network(plan),
+        f"ideal step      {show(plan.ideal_step_time, 'time')}"
+        " (nothing disturbs, work by speed, free network)",
+        f"run             {plan.steps:,} steps of each of {plan.replicates:,} cluster(s),"
+        f" seed {plan.seed}, engine sampled",
+        f"draws           {draws(plan):,}",
+        f"expected        {show(seconds(plan, threads), 'time')} on {threads} thread(s),"
+        f" {show(memory(plan, threads), 'data')} of memory,"
+        f" {show(file_size(plan), 'data')} of file",
+        f"hash            {scenario.hash}",
+    ]
+    return "\n".join(lines)
+
+
+def _disturbances(plan: Plan) -> list[str]:
+    lines = []
+    for name in ("persistent", "node", "rack", "site_factor", "step", "stall"):
+        laws: dict[Law, list[str]] = {}
+        for group in plan.groups:
+            law = getattr(group, name)
+            if law is not None:
+                laws.setdefault(law, []).append(group.name)
+        for law, groups in laws.items():
+            whose = "all" if len(groups) == len(plan.groups) else ", ".join(groups)
+            mean, spread = law.expectation(), law.variance() ** 0.5
+            unit = "time" if name == "stall" else None
+            label = name.removesuffix("_factor")
+            lines.append(
+                f"{label:<15} {type(law).name}: mean {show(mean, unit)}, sd {show(spread, unit)} ({whose})"
+            )
+    return lines or ["disturbances    none"]
+
+
+def _network(plan: Plan) -> list[str]:
+    barrier = plan.barrier
+    if barrier is None:
+        return ["network         free: no payload, or no [network] and no [[link]]"]
+    lines = [
+        f"network         {site.name}: {show(up + down, 'time')} of all-reduce inside the site"
+        for site, up, down in zip(plan.sites, barrier.up, barrier.down, strict=True)
+    ]
+    if len(plan.sites) > 1:
+        lines.append(f"                {show(barrier.across, 'time')} between the sites")
+    lines += [
+        f"delay           {delay.level}: the slowest of {delay.participants:,},"
+        f" {type(delay.law).name}, mean of one {show(delay.law.expectation(), 'time')}"
+        for delay in barrier.delays
+    ]
+    return [*lines, f"overlap         {100 * barrier.overlap:g} % of the compute time"]

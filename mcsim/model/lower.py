@@ -1,0 +1,93 @@
+"""From a scenario to a plan: units, catalogue and defaults resolved."""
+
+from __future__ import annotations
+
+import math
+
+from mcsim import catalogue
+from mcsim.model.network import barrier_of, link_name
+from mcsim.model.plan import Group, Plan, SitePlan, identity_of, require_distinct
+from mcsim.scenario import Scenario
+from mcsim.scenario.schema import CUSTOM, Fleet, Jitter
+
+DEFAULT_SITE = "main"
+"""The site of a scenario that names none."""
+
+
+def lower(scenario: Scenario) -> Plan:
+    """All that an engine needs to know of a scenario.
+
+    Sites without devices take no part. Raises ScenarioError where the sites of the devices are
+    not connected, or where two names have the same identity.
+    """
+    known = [site.name for site in scenario.site] or [DEFAULT_SITE]
+    place = {group.name: group.site or known[0] for group in scenario.fleet}
+    names = [name for name in known if name in place.values()]
+    sites = tuple(SitePlan(name, identity_of(name)) for name in names)
+    groups = tuple(
+        _group(scenario, fleet, names.index(place[fleet.name])) for fleet in scenario.fleet
+    )
+    require_distinct("fleet", (group.name for group in groups))
+    require_distinct("site", names)
+    require_distinct("link", (link_name(link) for link in scenario.link))
+    workload = scenario.workload
+    return Plan(
+        seed=scenario.run.seed,
+        steps=scenario.run.steps,
+        replicates=scenario.run.replicates,
+        keep_steps=scenario.run.keep == "steps",
+        groups=groups,
+        sites=sites,
+        barrier=barrier_of(
+            scenario.network,
+            scenario.link,
+            workload.gradient if workload is not None else None,
+            workload.overlap if workload is not None else 0.0,
+            sites,
+            groups,
+        ),
+        ideal_step_time=balanced_time(groups),
+    )
+
+
+def balanced_time(groups: tuple[Group, ...]) -> float:
+    """Seconds of a step in which each device has work in proportion to its speed.
+
+    The harmonic mean of the devices' undisturbed times.
+    """
+    speed = sum(group.count / group.compute for group in groups)
+    return sum(group.count for group in groups) / speed
+
+
+def compute_time(scenario: Scenario, fleet: Fleet) -> float:
+    """Seconds of one undisturbed step on a device of the group: work / (peak x efficiency)."""
+    if fleet.device == CUSTOM:
+        assert fleet.compute is not None
+        return fleet.compute / fleet.efficiency
+    workload = scenario.workload
+    assert workload is not None and workload.compute is not None
+    assert workload.reference is not None
+    reference = catalogue.device(workload.reference).peak[workload.precision]
+    peak = catalogue.device(fleet.device).peak[workload.precision]
+    return workload.compute * (reference / peak) / fleet.efficiency
+
+
+def _group(scenario: Scenario, fleet: Fleet, site: int) -> Group:
+    own, common = fleet.jitter or Jitter(), scenario.jitter or Jitter()
+    device = None if fleet.device == CUSTOM else catalogue.device(fleet.device)
+    return Group(
+        name=fleet.name,
+        identity=identity_of(fleet.name),
+        site=site,
+        count=fleet.count,
+        compute=compute_time(scenario, fleet),
+        devices_per_node=fleet.devices_per_node or (device.devices_per_node if device else 1),
+        nodes_per_rack=fleet.nodes_per_rack or (device.nodes_per_rack if device else 1),
+        scale_up=device.scale_up_bandwidth if device else math.inf,
+        persistent=own.persistent or common.persistent,
+        node=own.node or common.node,
+        rack=own.rack or common.rack,
+        site_factor=own.site or common.site,
+        step=own.step or common.step,
+        stall=own.stall or common.stall,
+    )

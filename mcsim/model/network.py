@@ -1,0 +1,139 @@
+"""The network of the barrier: what the hierarchical all-reduce costs, level by level.
+
+Inside a node the devices share the whole payload among them; each of a node's d devices then
+carries its 1/d through its own adapter among the nodes of the site; the sites exchange the whole
+payload over their links. Half of an all-reduce inside a site (the reduction) comes before the
+exchange between sites, the other half (the distribution) after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
+
+from mcsim import catalogue
+from mcsim.errors import Problem, ScenarioError
+from mcsim.model.collectives import ALL_REDUCE, ring
+from mcsim.model.plan import Barrier, Delay, Group, SitePlan, identity_of
+from mcsim.scenario.schema import Link, Network
+
+
+def barrier_of(
+    network: Network | None,
+    links: Sequence[Link],
+    payload: float | None,
+    overlap: float,
+    sites: Sequence[SitePlan],
+    groups: Sequence[Group],
+) -> Barrier | None:
+    """What the collective costs; None without a payload, or without any network.
+
+    payload: bytes. Raises ScenarioError where sites are not connected.
+    """
+    if payload is None or (network is None and not links):
+        return None
+    network = network or Network()
+    at_site = [[g for g in groups if g.site == index] for index in range(len(sites))]
+    inside = [_inside(network, payload, local) for local in at_site]
+    delays = [
+        delay
+        for index, local in enumerate(at_site)
+        for delay in _site_delays(network, index, sites[index], local)
+    ]
+    across = 0.0
+    if len(sites) > 1:
+        used, across = _across(links, payload, [site.name for site in sites])
+        delays += [
+            Delay("link", identity_of(link_name(link)), None, link.delay, 1)
+            for link in used
+            if link.delay is not None
+        ]
+    half = tuple(cost / 2 for cost in inside)
+    return Barrier(half, half, across, overlap, tuple(delays))
+
+
+def link_name(link: Link) -> str:
+    """The name that a link's draws hang on: its ends, in either order."""
+    return "\n".join(sorted(link.between))
+
+
+def _inside(network: Network, payload: float, groups: Sequence[Group]) -> float:
+    """Seconds of the all-reduce inside one site. A level that is absent costs nothing."""
+    cost = 0.0
+    if network.node is not None:
+        node = network.node
+        cost += max(
+            ALL_REDUCE[node.algorithm](
+                _node_size(group), payload, node.latency, node.bandwidth or group.scale_up
+            )
+            for group in groups
+        )
+    if network.site is not None:
+        level = network.site
+        # The node with the fewest adapters carries the largest shares.
+        share = payload / min(_node_size(group) for group in groups)
+        nodes = sum(group.nodes for group in groups)
+        cost += ALL_REDUCE[level.algorithm](nodes, share, level.latency, level.bandwidth)
+    return cost
+
+
+def _node_size(group: Group) -> int:
+    return min(group.devices_per_node, group.count)
+
+
+def _site_delays(
+    network: Network, index: int, site: SitePlan, groups: Sequence[Group]
+) -> Iterator[Delay]:
+    nodes = sum(group.nodes for group in groups)
+    in_nodes = sum(group.count for group in groups if group.devices_per_node > 1)
+    if network.node is not None and network.node.delay is not None and in_nodes > 1:
+        yield Delay("node", site.identity, index, network.node.delay, in_nodes)
+    if network.site is not None and network.site.delay is not None and nodes > 1:
+        yield Delay("site", site.identity, index, network.site.delay, nodes)
+
+
+def one_way_latency(link: Link) -> float:
+    """Seconds that a bit takes over a link: propagation over its route, and equipment."""
+    speed = catalogue.medium(link.medium).speed
+    return link.distance * link.route_factor / speed + link.latency
+
+
+def _across(
+    links: Sequence[Link], payload: float, sites: Sequence[str]
+) -> tuple[list[Link], float]:
+    """The links in use, and the seconds of a ring all-reduce over the sites.
+
+    The ring visits the sites in the order of the scenario, each leg on the route of least
+    latency; a link that several legs use in one direction is shared evenly among them.
+    """
+    names = list(dict.fromkeys([*sites, *(end for link in links for end in link.between)]))
+    number = {name: index for index, name in enumerate(names)}
+    by_ends = {}
+    latency = np.zeros((len(names), len(names)))
+    for link in links:
+        a, b = (number[end] for end in link.between)
+        by_ends[a, b] = by_ends[b, a] = link
+        # Zero means "no edge" to the graph routines.
+        latency[a, b] = latency[b, a] = max(one_way_latency(link), 1e-300)
+    distance, before = shortest_path(csr_array(latency), return_predecessors=True)
+    apart = [name for name in sites if not np.isfinite(distance[number[sites[0]], number[name]])]
+    if apart:
+        message = f'no [[link]] joins "{sites[0]}" and "{apart[0]}", which train together'
+        raise ScenarioError("scenario", [Problem("link", message)])
+    legs = []
+    for start, end in zip(sites, [*sites[1:], sites[0]], strict=True):
+        here, leg = number[end], []
+        while here != number[start]:
+            previous = int(before[number[start], here])
+            leg.append((previous, here))
+            here = previous
+        legs.append(leg)
+    load = Counter(hop for leg in legs for hop in leg)
+    bandwidth = min(by_ends[hop].bandwidth / users for hop, users in load.items())
+    slowest = max(sum(one_way_latency(by_ends[hop]) for hop in leg) for leg in legs)
+    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in load}.values())
+    return used, ring(len(sites), payload, slowest, bandwidth)

@@ -1,0 +1,129 @@
+"""What happens, in SI numbers and laws: the form of a scenario that engines understand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mcsim.errors import Problem, ScenarioError
+from mcsim.laws import Law
+
+
+@dataclass(frozen=True)
+class Group:
+    """Like devices at one site; devices are numbered from 0, by node and rack.
+
+    identity: the group's word in the address of every draw. site: index among the plan's sites.
+    compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is None is the constant 1 (stall: 0).
+    """
+
+    name: str
+    identity: int
+    site: int
+    count: int
+    compute: float
+    devices_per_node: int
+    nodes_per_rack: int
+    scale_up: float
+    persistent: Law | None
+    node: Law | None
+    rack: Law | None
+    site_factor: Law | None
+    step: Law | None
+    stall: Law | None
+
+    @property
+    def nodes(self) -> int:
+        """Nodes, the last of which may be partly filled."""
+        return -(-self.count // self.devices_per_node)
+
+    @property
+    def racks(self) -> int:
+        """Racks, the last of which may be partly filled."""
+        return -(-self.nodes // self.nodes_per_rack)
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """A site that has devices; identity: its word in the address of its draws."""
+
+    name: str
+    identity: int
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A random delay of the barrier: the slowest of some participants, one draw a step.
+
+    level: "node", "site" or "link". identity: of the site or link. site: index of the site
+    whose phase it lengthens, or None for the exchange between sites. law: of one participant, s.
+    """
+
+    level: str
+    identity: int
+    site: int | None
+    law: Law
+    participants: int
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """What the collective at the end of a step takes.
+
+    up, down: s per site, from its last arrival until its part is ready for the other sites, and
+        from the result of all sites until its last device has it.
+    across: s, among the sites.
+    overlap: part of a site's compute time that hides communication.
+    """
+
+    up: tuple[float, ...]
+    down: tuple[float, ...]
+    across: float
+    overlap: float
+    delays: tuple[Delay, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an engine needs.
+
+    ideal_step_time: s; no disturbance, work in proportion to speed, a free network.
+    barrier: None where meeting costs nothing.
+    """
+
+    seed: int
+    steps: int
+    replicates: int
+    keep_steps: bool
+    groups: tuple[Group, ...]
+    sites: tuple[SitePlan, ...]
+    barrier: Barrier | None
+    ideal_step_time: float
+
+    @property
+    def devices(self) -> int:
+        """Devices of all groups."""
+        return sum(group.count for group in self.groups)
+
+
+def identity_of(name: str) -> int:
+    """The 32-bit word that stands for a name in the address of random numbers.
+
+    It depends on nothing but the name, so that a group keeps its draws when others are added,
+    removed or reordered.
+    """
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "little")
+
+
+def require_distinct(kind: str, names: Iterable[str]) -> None:
+    """Two names of one kind must not share an identity: their draws would be the same.
+
+    Among a hundred names the chance is 1e-6. Raises ScenarioError.
+    """
+    seen: dict[int, str] = {}
+    for name in names:
+        other = seen.setdefault(identity_of(name), name)
+        if other != name:
+            message = f'"{other}" and "{name}" have the same 32-bit identity; rename one of them'
+            raise ScenarioError("scenario", [Problem(kind, message)])
