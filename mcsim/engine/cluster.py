@@ -1,0 +1,87 @@
+"""One cluster drawn from the lottery: what is persistent in a replicate."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mcsim.engine.philox import Purpose, key_of, survivals, word_3
+from mcsim.engine.screening import GroupLaws, GroupScreen, Level, screens_of_site
+from mcsim.laws import FloatArray, Law
+from mcsim.model.plan import Group, Plan
+
+KEPT = (16.0, 1024.0, np.inf)
+"""Devices kept per site and step at each depth of screening.
+
+None of the first 16 outranks the level in one step of e^16 = 9 million; it is then looked at
+with 1,024, and at last with all.
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The devices of one replicate.
+
+    base: per group, shape (devices,), s: the time of a step without what varies by the step.
+    """
+
+    plan: Plan
+    laws: tuple[GroupLaws, ...]
+    replicate: int
+    base: tuple[FloatArray, ...]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _screens: dict[int, tuple[tuple[Level, ...], tuple[GroupScreen, ...]]] = field(
+        default_factory=dict
+    )
+
+    def screens(self, depth: int) -> tuple[tuple[Level, ...], tuple[GroupScreen, ...]]:
+        """The level of each site and the thresholds of each group, at a depth of `KEPT`."""
+        with self._lock:
+            if depth not in self._screens:
+                self._screens[depth] = self._find_screens(depth)
+            return self._screens[depth]
+
+    def _find_screens(self, depth: int) -> tuple[tuple[Level, ...], tuple[GroupScreen, ...]]:
+        levels: list[Level] = []
+        screens: dict[int, GroupScreen] = {}
+        for site in range(len(self.plan.sites)):
+            here = [i for i, group in enumerate(self.plan.groups) if group.site == site]
+            level, found = screens_of_site(
+                [(self.laws[i], self.base[i]) for i in here], KEPT[depth]
+            )
+            levels.append(level)
+            screens.update(zip(here, found, strict=True))
+        return tuple(levels), tuple(screens[i] for i in range(len(self.plan.groups)))
+
+
+def draw_cluster(plan: Plan, laws: tuple[GroupLaws, ...], replicate: int) -> Cluster:
+    """The persistent factors of every device, node, rack and site of one replicate."""
+    base = tuple(_base_times(plan, group, replicate) for group in plan.groups)
+    return Cluster(plan, laws, replicate, base)
+
+
+def _base_times(plan: Plan, group: Group, replicate: int) -> FloatArray:
+    """Undisturbed time by all persistent factors, shape (devices,), s."""
+    node = np.arange(group.count) // group.devices_per_node
+    rack = node // group.nodes_per_rack
+    site = plan.sites[group.site].identity
+
+    def factor(law: Law, purpose: Purpose, identity: int, members: int) -> FloatArray:
+        index = np.arange(members, dtype=np.uint32)
+        last = word_3(replicate, purpose)
+        once = np.zeros_like(index)
+        drawn = survivals(index, once, np.uint32(identity), last, *key_of(plan.seed))
+        return law.quantile(drawn)
+
+    base = np.full(group.count, group.compute)
+    if group.persistent is not None:
+        base *= factor(group.persistent, Purpose.PERSISTENT, group.identity, group.count)
+    if group.node is not None:
+        base *= factor(group.node, Purpose.NODE, group.identity, group.nodes)[node]
+    if group.rack is not None:
+        base *= factor(group.rack, Purpose.RACK, group.identity, group.racks)[rack]
+    if group.site_factor is not None:
+        base *= factor(group.site_factor, Purpose.SITE, site, 1)
+    return base
