@@ -1,0 +1,9 @@
+"""The command line: arguments to calls, nothing else.
+
+Results and data go to standard output, everything else to standard error. Heavy modules are
+imported inside the commands that need them, so that `--help` answers at once.
+"""
+
+from mcsim.cli.main import main
+
+__all__ = ["main"]

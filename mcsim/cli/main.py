@@ -1,0 +1,207 @@
+"""`mcsim` and its commands."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mcsim.errors import McsimError, Problem, ScenarioError
+
+if TYPE_CHECKING:
+    from mcsim.scenario import Scenario
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FAILED = 1
+USAGE = 2
+
+
+class _Failure(click.ClickException):
+    """A message on standard error and an exit code; no traceback."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        click.echo(self.message, err=True)
+
+
+class _Group(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except ScenarioError as error:
+            raise _Failure(str(error), USAGE) from None
+        except McsimError as error:
+            raise _Failure(f"mcsim: {error}", FAILED) from None
+        except MemoryError:
+            raise _Failure(
+                "mcsim: out of memory; nothing was written. `mcsim check` estimates what a"
+                " scenario needs",
+                FAILED,
+            ) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mcsim")
+def main() -> None:
+    """Monte Carlo of the straggler effect in synchronous AI training.
+
+    SCENARIO is a TOML file, `-` for standard input, the name of a bundled scenario
+    (`mcsim list scenarios`), or an earlier result, whose scenario is taken.
+    """
+
+
+def _settings(
+    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
+) -> dict[str, str]:
+    settings = {}
+    for one in given:
+        key, equals, value = one.partition("=")
+        if not equals or not key.strip():
+            raise click.BadParameter(f"{one!r} is not key=value, as in run.steps=100")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+def _scenario_options(command: Command) -> Command:
+    """The argument SCENARIO and the options that change it."""
+    engines = click.Choice(["auto", "sampled", "exact"])
+    for decorate in (
+        click.option("--engine", type=engines, help="Instead of the scenario's run.engine."),
+        click.option("--seed", metavar="N", help="Instead of the scenario's run.seed."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            callback=_settings,
+            help="Change one key, as run.steps=100, fleet.hopper.count=8 or"
+            " 'workload.compute=2 s'. May be repeated.",
+        ),
+        click.argument("scenario"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _load(scenario: str, settings: dict[str, str], seed: str | None, engine: str | None) -> Scenario:
+    from mcsim.api import load
+
+    settings = dict(settings)
+    if seed is not None:
+        settings["run.seed"] = seed
+    if engine is not None:
+        settings["run.engine"] = engine
+    return load(scenario, settings)
+
+
+@main.command()
+@_scenario_options
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Result file; default: NAME.nc."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=4096),
+    help="Default: all that are available. The result does not depend on it.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, as `mcsim check`.")
+def run(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    output: Path | None,
+    threads: int | None,
+    dry_run: bool,
+) -> None:
+    """Simulate SCENARIO and write the result as NetCDF."""
+    asked = _load(scenario, settings, seed, engine)
+    if dry_run:
+        _explain(asked, threads)
+        return
+    target = output if output is not None else Path(f"{_file_name(asked.name)}.nc")
+    from mcsim import api
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.model.estimate import refuse_beyond_memory
+    from mcsim.results import check_writable, summarise, write
+
+    try:
+        check_writable(target)
+    except McsimError as error:
+        raise _Failure(f"mcsim: {error}", USAGE) from None
+    refuse_beyond_memory(asked)
+    signal.signal(signal.SIGTERM, _terminate)
+    existed = target.exists()
+    try:
+        with ProgressLine(sys.stderr) as progress:
+            dataset = api.run(asked, threads=threads, progress=progress.update)
+        write(dataset, target)
+    except KeyboardInterrupt:
+        raise _Failure("mcsim: interrupted; nothing was written", FAILED) from None
+    click.echo(f"{'replaced' if existed else 'wrote'} {target}", err=True)
+    click.echo(summarise(dataset))
+
+
+def _terminate(signal_number: int, frame: object) -> None:
+    """End as after Ctrl-C, so that temporary files are removed."""
+    raise KeyboardInterrupt
+
+
+def _file_name(name: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    return kept.lstrip(".-") or "result"
+
+
+@main.command()
+@_scenario_options
+@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Assume so many threads.")
+def check(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    threads: int | None,
+) -> None:
+    """Say what SCENARIO means and what it would cost, without running it."""
+    _explain(_load(scenario, settings, seed, engine), threads)
+
+
+def _explain(scenario: Scenario, threads: int | None) -> None:
+    from mcsim.model.estimate import explain
+
+    click.echo(explain(scenario, threads))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def show(file: Path) -> None:
+    """Summarise the result in FILE."""
+    from mcsim.api import open as open_result
+    from mcsim.results import summarise
+
+    if not file.exists():
+        raise ScenarioError(str(file), [Problem("", "no such file")])
+    with open_result(file) as dataset:
+        click.echo(summarise(dataset))
+
+
+@main.command("list")
+@click.argument("what", required=False, type=click.Choice(["scenarios", "devices", "laws"]))
+def list_(what: str | None) -> None:
+    """List what is bundled: scenarios, devices, laws; by default all of them."""
+    from mcsim.cli import listing
+
+    parts = [
+        getattr(listing, name)()
+        for name in ("scenarios", "devices", "laws")
+        if what is None or what == name
+    ]
+    click.echo("\n\n".join(parts))

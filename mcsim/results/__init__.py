@@ -1,0 +1,15 @@
+"""What comes out: labelled Datasets, and files that are whole or not there."""
+
+from mcsim.results.label import Cost, label
+from mcsim.results.netcdf import check_writable, open_result, stored_scenario, write
+from mcsim.results.summary import summarise
+
+__all__ = [
+    "Cost",
+    "check_writable",
+    "label",
+    "open_result",
+    "stored_scenario",
+    "summarise",
+    "write",
+]

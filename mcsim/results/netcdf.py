@@ -1,0 +1,133 @@
+"""Result files: written whole or not at all, and read back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import netCDF4
+import xarray as xr
+
+from mcsim.errors import ResultError
+
+
+def check_writable(path: Path) -> None:
+    """Raise ResultError where a result could not be written later; leaves no trace."""
+    target = path.resolve()
+    if target.is_dir():
+        raise ResultError(f"{path}: is a directory; name a file")
+    if not target.parent.is_dir():
+        raise ResultError(f"{path}: there is no directory {target.parent}")
+    if target.exists() and not target.is_file():
+        raise ResultError(f"{path}: is not a regular file")
+    try:
+        with _temporary(target) as temporary:
+            temporary.touch(exist_ok=False)
+    except OSError as error:
+        raise ResultError(f"{path}: cannot write in {target.parent}: {error.strerror}") from None
+
+
+def write(dataset: xr.Dataset, path: Path) -> None:
+    """Write a Dataset as NetCDF-4, whole or not at all.
+
+    It goes to a temporary file in the same directory, is synced to the disk, read back, and only
+    then takes the name; a file of that name stays as it was until then, and readers that have it
+    open keep it. Compressed with zlib and shuffle, which every reader of NetCDF-4 knows.
+    Raises ResultError.
+    """
+    target = path.resolve()
+    size = dataset.nbytes
+    try:
+        with _temporary(target) as temporary:
+            _write_netcdf(dataset, temporary)
+            _sync(temporary)
+            _check(dataset, temporary)
+            os.replace(temporary, target)
+        _sync(target.parent)
+    except (OSError, RuntimeError) as error:
+        reason = _reason(error, target, size)
+        raise ResultError(
+            f"{path}: cannot write the result ({size:,} bytes before compression): {reason};"
+            " what was there before is unchanged"
+        ) from error
+
+
+def _write_netcdf(dataset: xr.Dataset, path: Path) -> None:
+    packed = {"zlib": True, "shuffle": True, "complevel": 4}
+    encoding = {
+        str(name): {**(packed if variable.ndim and variable.dtype.kind != "U" else {})}
+        for name, variable in dataset.variables.items()
+    }
+    for name, variable in dataset.variables.items():
+        if variable.dtype.kind == "f":
+            # Coordinates and complete data have no missing values; a fill value says otherwise.
+            encoding[str(name)]["_FillValue"] = None
+    dataset.to_netcdf(path, engine="netcdf4", format="NETCDF4", encoding=encoding)
+
+
+def _check(dataset: xr.Dataset, path: Path) -> None:
+    """Read the file back: all variables there, of their shapes, the attributes readable."""
+    with netCDF4.Dataset(path) as file:
+        for name, variable in dataset.variables.items():
+            if file.variables[str(name)].shape != variable.shape:
+                raise OSError(errno.EIO, f"{name} reads back with another shape")
+            file.variables[str(name)][...]
+        if file.getncattr("scenario_hash") != dataset.attrs["scenario_hash"]:
+            raise OSError(errno.EIO, "the attributes read back differently")
+
+
+def _reason(error: Exception, target: Path, size: int) -> str:
+    # The HDF5 library says no more than "HDF error"; look for the usual causes.
+    try:
+        free = os.statvfs(target.parent)
+        left = free.f_bavail * free.f_frsize
+    except OSError as gone:
+        return gone.strerror or str(gone)
+    if left < max(size, 1 << 20):
+        return f"no space left on the disk ({left:,} bytes free)"
+    return getattr(error, "strerror", None) or f"{error} (a limit on file sizes, or a full disk?)"
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A name beside `target` that nobody uses; no file of it is left behind."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_result(path: Path) -> xr.Dataset:
+    """A result of mcsim, read lazily; close it or use it in a `with`. Raises ResultError."""
+    stored_scenario(path)
+    try:
+        return xr.open_dataset(path, engine="netcdf4")
+    except (OSError, ValueError) as error:
+        raise ResultError(f"{path}: cannot be read: {error}") from None
+
+
+def stored_scenario(path: Path) -> str:
+    """The canonical scenario that a result was computed from, as TOML. Raises ResultError."""
+    if not path.exists():
+        raise ResultError(f"{path}: no such file")
+    try:
+        with netCDF4.Dataset(path) as file:
+            text = getattr(file, "scenario", None)
+    except (OSError, RuntimeError) as error:
+        raise ResultError(f"{path}: is not a NetCDF file that can be read: {error}") from None
+    if not isinstance(text, str):
+        raise ResultError(f"{path}: is not a result of mcsim: it has no attribute `scenario`")
+    return text

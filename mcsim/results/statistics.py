@@ -1,0 +1,293 @@
+"""What a run reports: each variable of the Dataset, where it is defined.
+
+A statistic is its dimensions, unit, name and the function that reads it off the tally, with its
+standard error where it is an estimate. A new one is one entry here; the Dataset, the file and
+its attributes follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcsim.engine.histogram import edges_of
+from mcsim.engine.tally import Tally
+from mcsim.laws import FloatArray
+
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
+
+_TIME, _COMPUTE, _COMMUNICATION, _FIRST_WAIT = 0, 1, 2, 3
+
+
+class Summary:
+    """A tally as arrays over its replicates."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.plan = tally.plan
+        self.replicates = tally.replicates
+
+    @cached_property
+    def mean(self) -> FloatArray:
+        """Shape (replicates, columns of the moments)."""
+        return np.array([r.moments.mean for r in self.replicates])
+
+    @cached_property
+    def variance(self) -> FloatArray:
+        """Shape (replicates, columns of the moments)."""
+        return np.array([r.moments.variance() for r in self.replicates])
+
+    @cached_property
+    def mean_stderr(self) -> FloatArray:
+        """Standard errors of the means; steps are independent given the cluster."""
+        return np.sqrt(self.variance / self.plan.steps)
+
+    @property
+    def waits(self) -> slice:
+        return slice(_FIRST_WAIT, _FIRST_WAIT + len(self.plan.groups))
+
+    @property
+    def sites(self) -> slice:
+        return slice(_FIRST_WAIT + len(self.plan.groups), None)
+
+    @cached_property
+    def step_time(self) -> FloatArray:
+        return self.mean[:, _TIME]
+
+    @cached_property
+    def relative_stderr(self) -> FloatArray:
+        return self.mean_stderr[:, _TIME] / np.abs(self.step_time)
+
+    @cached_property
+    def std_stderr(self) -> FloatArray:
+        """Standard errors of the standard deviations, from the fourth moment; (replicates,).
+
+        Source: Var(s^2) = (m4 - s^4 (n-3)/(n-1)) / n; Cho & Cho, Journal of Statistical Planning
+        and Inference 138 (2008); and the delta method.
+        """
+        n = self.plan.steps
+        if n < 2:
+            return np.full(len(self.replicates), np.nan)
+        variance = self.variance[:, _TIME]
+        fourth = np.array([r.moments.fourth[_TIME] for r in self.replicates]) / n
+        of_variance = np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0) / n
+        std = np.sqrt(variance)
+        return np.divide(np.sqrt(of_variance), 2 * std, out=np.zeros_like(std), where=std > 0)
+
+    @cached_property
+    def slowdown(self) -> FloatArray:
+        return self.step_time / self.plan.ideal_step_time
+
+    @cached_property
+    def efficiency(self) -> FloatArray:
+        """At most 1: a lucky draw of specimens is faster than the ideal, but uses no more GPUs."""
+        with np.errstate(divide="ignore"):
+            return np.where(self.slowdown > 0, np.minimum(1 / self.slowdown, 1.0), np.nan)
+
+    @cached_property
+    def bins(self) -> NDArray[np.int64]:
+        """The numbers of the histogram's bins, shape (bins,), without empty ends."""
+        first = min(r.histogram.first for r in self.replicates)
+        end = max(r.histogram.first + r.histogram.counts.size for r in self.replicates)
+        return np.arange(first, end)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Shape (replicates, bins)."""
+        counts = np.zeros((len(self.replicates), self.bins.size), np.int64)
+        for row, replicate in zip(counts, self.replicates, strict=True):
+            start = replicate.histogram.first - self.bins[0]
+            row[start : start + replicate.histogram.counts.size] = replicate.histogram.counts
+        return counts
+
+    @cached_property
+    def bounds(self) -> FloatArray:
+        """Shape (bins, 2), s."""
+        return np.column_stack(edges_of(self.bins))
+
+    def quantile(self, probability: FloatArray) -> FloatArray:
+        """Quantiles of the step time from the histogram, shape (replicates, probabilities), s.
+
+        Linear inside a bin, of which none is wider than 0.1 %; the ends are exact.
+        """
+        out = np.empty((len(self.replicates), probability.size))
+        edges = np.append(self.bounds[:, 0], self.bounds[-1, 1])
+        for row, replicate, counts in zip(out, self.replicates, self.counts, strict=True):
+            cumulated = np.concatenate([[0], np.cumsum(counts)])
+            # Bins in which nothing lies would make the inverse ambiguous.
+            inside = np.flatnonzero(counts)
+            x = np.concatenate([cumulated[inside], cumulated[-1:]]) / cumulated[-1]
+            y = np.concatenate([edges[inside], edges[inside[-1:] + 1]])
+            row[:] = np.clip(
+                np.interp(probability, x, y), replicate.shortest, replicate.longest
+            )
+        return out
+
+    @cached_property
+    def quantiles(self) -> FloatArray:
+        return self.quantile(np.array(QUANTILES))
+
+    @cached_property
+    def quantiles_stderr(self) -> FloatArray:
+        """Half the distance of the quantiles one standard error of the probability away.
+
+        Not a number where fewer than ten steps are expected on a side: no interval is claimed.
+        """
+        p, n = np.array(QUANTILES), self.plan.steps
+        away = np.sqrt(p * (1 - p) / n)
+        low, high = (self.quantile(np.clip(p + side, 0, 1)) for side in (-away, away))
+        return np.where(np.minimum(p, 1 - p) * n >= 10, (high - low) / 2, np.nan)
+
+    def share(self, counts: list[NDArray[np.int64]]) -> FloatArray:
+        return np.array(counts) / self.plan.steps
+
+    @cached_property
+    def group_share(self) -> FloatArray:
+        return self.share([r.culprits for r in self.replicates])
+
+    @cached_property
+    def site_share(self) -> FloatArray:
+        return self.share([r.site_culprits for r in self.replicates])
+
+    def share_stderr(self, share: FloatArray) -> FloatArray:
+        return np.sqrt(share * (1 - share) / self.plan.steps)
+
+
+Reader = Callable[[Summary], FloatArray | NDArray[np.int64] | float]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One variable: `read` gives an array of the shape of `dims`, `stderr` its standard error."""
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    read: Reader
+    stderr: Reader | None = None
+    comment: str = ""
+
+
+def _column(column: int) -> tuple[Reader, Reader]:
+    return (lambda s: s.mean[:, column]), (lambda s: s.mean_stderr[:, column])
+
+
+STATISTICS: tuple[Statistic, ...] = (
+    Statistic(
+        "ideal_step_time",
+        (),
+        "s",
+        "step time without disturbance, with work in proportion to speed and a free network",
+        lambda s: s.plan.ideal_step_time,
+    ),
+    Statistic(
+        "undisturbed_step_time",
+        (),
+        "s",
+        "step time without disturbance, with equal work for every device and a free network",
+        lambda s: max(group.compute for group in s.plan.groups),
+    ),
+    Statistic("step_time_mean", ("replicate",), "s", "mean step time", *_column(_TIME)),
+    Statistic(
+        "step_time_std",
+        ("replicate",),
+        "s",
+        "standard deviation of the step time",
+        lambda s: np.sqrt(s.variance[:, _TIME]),
+        lambda s: s.std_stderr,
+    ),
+    Statistic(
+        "step_time_quantile",
+        ("replicate", "quantile"),
+        "s",
+        "quantile of the step time",
+        lambda s: s.quantiles,
+        lambda s: s.quantiles_stderr,
+        "0 and 1 are exact; the others are read off the histogram",
+    ),
+    Statistic(
+        "step_time_histogram",
+        ("replicate", "bin"),
+        "1",
+        "number of steps by their time",
+        lambda s: s.counts,
+    ),
+    Statistic(
+        "slowdown",
+        ("replicate",),
+        "1",
+        "mean step time over ideal step time",
+        lambda s: s.slowdown,
+        lambda s: s.mean_stderr[:, _TIME] / s.plan.ideal_step_time,
+    ),
+    Statistic(
+        "efficiency",
+        ("replicate",),
+        "1",
+        "share of the undisturbed capacity of the fleet that is used",
+        lambda s: s.efficiency,
+        lambda s: s.efficiency * s.relative_stderr,
+        "ideal step time over mean step time, at most 1",
+    ),
+    Statistic(
+        "effective_gpus",
+        ("replicate",),
+        "1",
+        "devices that would do the same work without any loss",
+        lambda s: s.efficiency * s.plan.devices,
+        lambda s: s.efficiency * s.relative_stderr * s.plan.devices,
+    ),
+    Statistic(
+        "straggler_share",
+        ("replicate", "group"),
+        "1",
+        "share of steps whose last arrival was in the group",
+        lambda s: s.group_share,
+        lambda s: s.share_stderr(s.group_share),
+        "among equal arrivals one is taken at random, each with the same chance",
+    ),
+    Statistic(
+        "site_straggler_share",
+        ("replicate", "site"),
+        "1",
+        "share of steps whose last arrival was at the site",
+        lambda s: s.site_share,
+        lambda s: s.share_stderr(s.site_share),
+    ),
+    Statistic(
+        "wait_fraction",
+        ("replicate", "group"),
+        "1",
+        "mean share of the step that a device of the group waits for the last arrival",
+        lambda s: s.mean[:, s.waits],
+        lambda s: s.mean_stderr[:, s.waits],
+        "communication is not counted as waiting",
+    ),
+    Statistic(
+        "compute_time_mean",
+        ("replicate",),
+        "s",
+        "mean time until the last arrival of all devices",
+        *_column(_COMPUTE),
+    ),
+    Statistic(
+        "communication_time_mean",
+        ("replicate",),
+        "s",
+        "mean time of communication that compute does not hide",
+        *_column(_COMMUNICATION),
+    ),
+    Statistic(
+        "site_compute_time_mean",
+        ("replicate", "site"),
+        "s",
+        "mean time until the last arrival of the devices of a site",
+        lambda s: s.mean[:, s.sites],
+        lambda s: s.mean_stderr[:, s.sites],
+    ),
+)

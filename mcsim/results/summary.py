@@ -1,0 +1,106 @@
+"""A result in words and numbers, for a terminal."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from mcsim.laws import FloatArray
+from mcsim.tables import table
+from mcsim.units import show
+
+
+def summarise(dataset: xr.Dataset) -> str:
+    """The readable summary of a result: what a step takes, why, and who is waited for."""
+    return "\n\n".join([_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)])
+
+
+def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
+    """The mean of a variable over the clusters, and its standard error.
+
+    Over several clusters the error is that of their mean, which holds both the lottery of the
+    cluster and the sampling of steps; with one cluster only the steps' own.
+    """
+    values: FloatArray = dataset[name].values
+    if values.size > 1:
+        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+    return float(values[0]), float(dataset[f"{name}_stderr"].values[0])
+
+
+def _head(dataset: xr.Dataset) -> str:
+    attrs = dataset.attrs
+    devices = int(dataset.group_devices.sum())
+    steps = int(attrs["steps_done"])
+    return (
+        f"{attrs['scenario_name']}: {devices:,} devices in {dataset.sizes['group']} group(s) at"
+        f" {dataset.sizes['site']} site(s); {steps:,} steps of each of"
+        f" {dataset.sizes['replicate']} cluster(s), seed {attrs['seed']}"
+    )
+
+
+def _causes(dataset: xr.Dataset) -> str:
+    """From the ideal to what is achieved, each cause with what it adds."""
+    ideal = float(dataset.ideal_step_time)
+    equal = float(dataset.undisturbed_step_time)
+    compute, compute_error = estimate(dataset, "compute_time_mean")
+    communication, communication_error = estimate(dataset, "communication_time_mean")
+    step, step_error = estimate(dataset, "step_time_mean")
+    share, share_error = estimate(dataset, "efficiency")
+    gpus, gpus_error = estimate(dataset, "effective_gpus")
+    devices = int(dataset.group_devices.sum())
+
+    def row(what: str, seconds: float, error: float | None) -> list[str]:
+        return [
+            what,
+            f"{seconds:.4f}",
+            "" if error is None else f"± {error:.4f}",
+            f"{100 * seconds / ideal:.1f} %",
+        ]
+
+    causes = table(
+        ["what a step takes", "s", "std. error", "of the ideal"],
+        [
+            row("ideal: nothing disturbs, work by speed, free network", ideal, None),
+            row("+ equal work on unequal devices", equal - ideal, None),
+            row("+ waiting for the slowest specimen, jitter and stalls", compute - equal,
+                compute_error),
+            row("+ communication that compute does not hide", communication, communication_error),
+            row("= mean step time", step, step_error),
+        ],
+    )
+    verdict = (
+        f"efficiency {100 * share:.2f} ± {100 * share_error:.2f} %:"
+        f" {gpus:,.0f} ± {gpus_error:,.0f} effective GPUs of {devices:,}"
+    )
+    return f"{causes}\n\n{verdict}"
+
+
+def _spread(dataset: xr.Dataset) -> str:
+    wanted = (0.01, 0.5, 0.99, 0.999, 1.0)
+    times = dataset.step_time_quantile.mean("replicate")
+    cells = [f"{100 * q:g} %: {float(times.sel(quantile=q)):.4f}" for q in wanted]
+    return f"step time by quantile, s   {'   '.join(cells)}"
+
+
+def _groups(dataset: xr.Dataset) -> str:
+    rows = []
+    for group in dataset.group.values:
+        here = dataset.sel(group=group)
+        one, one_error = estimate(here, "straggler_share")
+        wait, wait_error = estimate(here, "wait_fraction")
+        rows.append(
+            [
+                str(group),
+                str(here.group_site.values),
+                f"{int(here.group_devices):,}",
+                show(float(here.group_compute_time), "time"),
+                f"{100 * one:.2f} ± {100 * one_error:.2f} %",
+                f"{100 * wait:.2f} ± {100 * wait_error:.2f} %",
+            ]
+        )
+    return table(
+        ["group", "site", "devices", "undisturbed", "last arrivals", "of the step waiting"],
+        rows,
+        left=(0, 1),
+    )
+
