@@ -20,7 +20,7 @@ from mcsim.units import Dimension, parse
 Entry = TypeVar("Entry")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Device:
     """An accelerator.
 
@@ -44,7 +44,7 @@ class Device:
     note: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """A measured distribution as a table of quantiles, linear between them.
 
@@ -62,7 +62,7 @@ class Distribution:
     note: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Medium:
     """What light travels in; speed: m/s."""
 
@@ -143,8 +143,9 @@ def _distribution(name: str, raw: Mapping[str, Any]) -> Distribution:
         title=raw["title"],
         dimension=dimension,
         probabilities=tuple(numerator / raw["of"] for numerator in raw["probabilities"]),
-        values=tuple(parse(f"{value}{unit}" if unit else value, dimension)
-                     for value in raw["values"]),
+        values=tuple(
+            parse(f"{value}{unit}" if unit else value, dimension) for value in raw["values"]
+        ),
         source=raw["source"],
         confidence=raw["confidence"],
         note=raw.get("note", ""),
