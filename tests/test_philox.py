@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mcsim.engine.philox import key_of, raw_words, survivals, word_3, Purpose
+from mcsim.engine.philox import Purpose, key_of, raw_words, survivals, word_3
 
 # Random123 1.14, examples/kat_vectors: philox4x32 10 rounds, counter, key, answer.
 KNOWN_ANSWERS = [

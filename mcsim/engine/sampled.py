@@ -125,6 +125,8 @@ def _kept(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """The devices kept in each step, one after the other, and where each step's begin."""
     group = cluster.plan.groups[index]
+    if thresholds.kept == 0:
+        return np.empty(0, np.int32), np.zeros(steps.size + 1, np.int64)
     capacity = min(group.count, int(thresholds.kept + 8 * thresholds.kept**0.5) + 16)
     count = np.empty(steps.size, np.int64)
     while True:

@@ -190,33 +190,35 @@ class GroupLaws:
         return low, high
 
     def reach(self, base: FloatArray, time: float) -> IntArray:
-        """Of 65536 draws of each device, about how many are at `time` or later."""
+        """Of 65536 draws of each device, about how many are kept at `time`."""
         if self.stall is None:
             entry = self.step.first_below(np.full(base.shape, time), base)
             return self.step.threshold(entry)
-        step, stall = self.split(base, time)
+        step, stall = self.split(base, time, stride=8)
         return np.minimum(self.step.threshold(step) + self.stall.threshold(stall), ALWAYS)
 
-    def split(self, base: FloatArray, time: float) -> tuple[IntArray, IntArray]:
-        """Thresholds for the step and for the stall below which neither alone is harmless.
+    def split(
+        self, base: FloatArray, time: float, *, stride: int = 1
+    ) -> tuple[IntArray, IntArray]:
+        """Thresholds for the step and for the stall: what is above both is earlier than `time`.
 
-        A device that reaches neither is earlier than `time`. Of all such pairs the one that keeps
-        the fewest devices. Result: entries of the two tables, each of the shape of `base`.
+        Of all such pairs (or of every `stride`-th) the one that keeps the fewest devices.
+        Result: entries of the two tables, each of the shape of `base`.
         """
         assert self.stall is not None
-        own = base[:, None] * self.step.quantile
+        own = base[:, None] * self.step.quantile[::stride]
         rest = np.searchsorted(self.stall.ascending, own - time, side="right")
         # A difference has rounded: settle by the sum, which is what a device's time is.
         last = self.stall.quantile.size - 1
         late = own + self.stall.quantile[np.minimum(rest, last)] >= time
         rest = rest + (late & (rest <= last))
-        kept = self.step.level + self.stall.threshold(rest)
+        kept = self.step.level[::stride] + self.stall.threshold(rest)
         best = np.argmin(kept, axis=1)
         stall = rest[np.arange(base.size), best]
         # Where nothing is harmless, every draw of the step is kept and the stall's do not matter.
         nothing = kept[np.arange(base.size), best] >= ALWAYS
         return (
-            np.where(nothing, self.step.level.size, best),
+            np.where(nothing, self.step.level.size, best * stride),
             np.where(nothing, 0, stall),
         )
 

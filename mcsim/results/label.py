@@ -94,12 +94,17 @@ def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
             "s",
             "time of one undisturbed step on a device of the group",
         ),
+        # Not as CF's bounds, which may have neither units nor a name of their own.
         "bin": variable(
-            ("bin",), summary.bounds.mean(axis=1), "s", "centre of the step time's bin"
+            ("bin",), summary.bounds.mean(axis=1), "s", "centre of the histogram's bin"
         ),
-        "bin_bounds": xr.Variable(("bin", "bound"), summary.bounds),
+        "bin_lower": variable(
+            ("bin",), summary.bounds[:, 0], "s", "least step time in the histogram's bin"
+        ),
+        "bin_upper": variable(
+            ("bin",), summary.bounds[:, 1], "s", "end of the histogram's bin"
+        ),
     }
-    coordinates["bin"].attrs["bounds"] = "bin_bounds"
     if plan.keep_steps:
         coordinates["step"] = variable(("step",), np.arange(plan.steps), "1", "number of the step")
     return coordinates

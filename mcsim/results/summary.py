@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -27,6 +29,20 @@ def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
     return float(values[0]), float(dataset[f"{name}_stderr"].values[0])
 
 
+def with_error(value: float, error: float) -> tuple[str, str]:
+    """A number and its standard error with as many digits as the error justifies, at most six."""
+    if not error > 0:
+        return f"{value:.4f}", ""
+    digits = min(6, max(0, 1 - math.floor(math.log10(error))))
+    return f"{value:.{digits}f}", f"{error:.{digits}f}"
+
+
+def percent(share: float, error: float) -> str:
+    """`62.7999 ± 0.0004 %`, or without an error where there is none."""
+    value, uncertainty = with_error(100 * share, 100 * error)
+    return f"{value} ± {uncertainty} %" if uncertainty else f"{100 * share:g} %"
+
+
 def _head(dataset: xr.Dataset) -> str:
     attrs = dataset.attrs
     devices = int(dataset.group_devices.sum())
@@ -50,12 +66,8 @@ def _causes(dataset: xr.Dataset) -> str:
     devices = int(dataset.group_devices.sum())
 
     def row(what: str, seconds: float, error: float | None) -> list[str]:
-        return [
-            what,
-            f"{seconds:.4f}",
-            "" if error is None else f"± {error:.4f}",
-            f"{100 * seconds / ideal:.1f} %",
-        ]
+        value, uncertainty = with_error(seconds, error or 0.0)
+        return [what, value, uncertainty and f"± {uncertainty}", f"{100 * seconds / ideal:.1f} %"]
 
     causes = table(
         ["what a step takes", "s", "std. error", "of the ideal"],
@@ -69,7 +81,7 @@ def _causes(dataset: xr.Dataset) -> str:
         ],
     )
     verdict = (
-        f"efficiency {100 * share:.2f} ± {100 * share_error:.2f} %:"
+        f"efficiency {percent(share, share_error)}:"
         f" {gpus:,.0f} ± {gpus_error:,.0f} effective GPUs of {devices:,}"
     )
     return f"{causes}\n\n{verdict}"
@@ -94,8 +106,8 @@ def _groups(dataset: xr.Dataset) -> str:
                 str(here.group_site.values),
                 f"{int(here.group_devices):,}",
                 show(float(here.group_compute_time), "time"),
-                f"{100 * one:.2f} ± {100 * one_error:.2f} %",
-                f"{100 * wait:.2f} ± {100 * wait_error:.2f} %",
+                percent(one, one_error),
+                percent(wait, wait_error),
             ]
         )
     return table(

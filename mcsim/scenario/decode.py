@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import datetime as dt
+import json
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from mcsim.errors import Problem, UnitError
 from mcsim.fields import Spec, spec_of
 from mcsim.laws import LAWS, Law, LawFault
+from mcsim.laws.suggest import did_you_mean
+from mcsim.scenario.paths import join, quoted
 from mcsim.units import Dimension, parse
 
 MAX_TEXT_LENGTH = 1_000
@@ -19,15 +23,9 @@ MAX_TEXT_LENGTH = 1_000
 _ANY_NUMBER = Spec("quantity", "")
 
 
-def join(path: str, key: str) -> str:
-    """The path of `key` inside the table at `path`."""
-    return f"{path}.{key}" if path else key
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """` (did you mean "fleet"?)`, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f' (did you mean "{near[0]}"?)' if near else ""
+def specs_of(cls: type) -> dict[str, Spec]:
+    """The declarations of a part's or a law's keys."""
+    return {field.name: spec_of(field) for field in dataclasses.fields(cls)}
 
 
 def listing(words: Iterable[str]) -> str:
@@ -37,14 +35,32 @@ def listing(words: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as its TOML would show it, cut where it is long."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        # Python refuses to print integers of thousands of digits.
-        return str(value) if value.bit_length() < 200 else "a number of more than 60 digits"
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    """A value as its TOML would show it, on one line, cut where it is long."""
+    text = _written(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _written(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            # Python refuses to print integers of thousands of digits.
+            return str(value) if value.bit_length() < 200 else "a number of more than 60 digits"
+        case str():
+            return f'"{value}"' if value.isprintable() else json.dumps(value)
+        case Mapping():
+            pairs = (f"{quoted(str(key))} = {_written(item)}" for key, item in value.items())
+            return f"{{ {', '.join(pairs)} }}" if value else "{}"
+        case list() | tuple():
+            return f"[{', '.join(_written(item) for item in value)}]"
+        case dt.date() | dt.time():
+            return str(value)
+    return repr(value)
+
+
+def _bound(bound: float | None) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 class Unreadable:
@@ -73,20 +89,21 @@ class Decoder:
     def part(self, cls: type, raw: object, path: str, dimension: Dimension | None = None) -> Any:
         """An instance of the dataclass `cls` from the table `raw`.
 
-        dimension: what "own" stands for among the fields.
+        dimension: what "own" stands for among the fields. A part is made and checked even where
+        some of its keys are UNREADABLE, a law only if it is whole.
         """
         if not isinstance(raw, Mapping):
             return self.refuse(path, f"must be a table, not {shown(raw)}")
         before = len(self.problems)
-        specs = {field.name: spec_of(field) for field in dataclasses.fields(cls)}
+        specs = specs_of(cls)
         later: Mapping[str, str] = getattr(cls, "later", {})
         values: dict[str, Any] = {}
         shapes: dict[str, float] = {}
         for key, value in raw.items():
-            here = join(path, str(key))
+            here = join(path, quoted(str(key)))
             if key in specs and key != "shapes":
                 values[key] = self.value(specs[key], value, here, dimension)
-            elif "shapes" in specs:
+            elif "shapes" in specs and str(key).isidentifier():
                 shapes[key] = self.quantity(_ANY_NUMBER, value, here, None)
             elif key in later:
                 self.refuse(here, f"({later[key]}) is not available in this version")
@@ -99,17 +116,13 @@ class Decoder:
                 )
         if shapes:
             values["shapes"] = tuple(sorted(shapes.items()))
-        clean = len(self.problems) == before
-        if issubclass(cls, Law):
-            if not clean or not self.one_form(cls, values, path):
-                return UNREADABLE
-        made = cls(**values)
-        if clean or cls.checks_what_it_can:  # type: ignore[attr-defined]
-            for key, message in made.faults():
-                self.refuse(join(path, key) if key else path, message)
-        if issubclass(cls, Law) and len(self.problems) > before:
+        is_law = issubclass(cls, Law)
+        if is_law and (len(self.problems) > before or not self.one_form(cls, values, path)):
             return UNREADABLE
-        return made
+        made = cls(**values)
+        for key, message in made.faults():
+            self.refuse(join(path, key), message)
+        return UNREADABLE if is_law and len(self.problems) > before else made
 
     def value(self, spec: Spec, raw: object, path: str, own: Dimension | None) -> Any:
         """One key's value, checked against its declaration."""
@@ -130,16 +143,17 @@ class Decoder:
             case "table" if spec.item is None:
                 return self.law(raw, path, dimension)
             case "table":
-                return self.part(spec.item, raw, path)
+                return self.table(spec, raw, path)
             case "tables":
                 return self.tables(spec, raw, path, dimension)
 
     def integer(self, spec: Spec, raw: object, path: str) -> Any:
-        if isinstance(raw, bool) or not isinstance(raw, int):
+        if isinstance(raw, bool) or not isinstance(raw, Integral):
             whole = isinstance(raw, float) and math.isfinite(raw) and raw == int(raw)
             hint = f"; write {int(raw)}" if whole else ""  # type: ignore[call-overload]
             return self.refuse(path, f"{shown(raw)} must be a whole number{hint}")
-        return raw if self.within(spec, raw, path, raw) else UNREADABLE
+        number = int(raw)
+        return number if self.within(spec, number, path, raw) else UNREADABLE
 
     def quantity(self, spec: Spec, raw: object, path: str, dimension: Dimension | None) -> Any:
         try:
@@ -150,10 +164,10 @@ class Decoder:
 
     def within(self, spec: Spec, number: float, path: str, raw: object) -> bool:
         bounds = [
-            (spec.above is None or number > spec.above, f"above {spec.above}"),
-            (spec.at_least is None or number >= spec.at_least, f"at least {spec.at_least}"),
-            (spec.below is None or number < spec.below, f"below {spec.below}"),
-            (spec.at_most is None or number <= spec.at_most, f"at most {spec.at_most}"),
+            (spec.above is None or number > spec.above, f"above {_bound(spec.above)}"),
+            (spec.at_least is None or number >= spec.at_least, f"at least {_bound(spec.at_least)}"),
+            (spec.below is None or number < spec.below, f"below {_bound(spec.below)}"),
+            (spec.at_most is None or number <= spec.at_most, f"at most {_bound(spec.at_most)}"),
         ]
         broken = [bound for holds, bound in bounds if not holds]
         if broken:
@@ -169,7 +183,7 @@ class Decoder:
         if len(raw) > MAX_TEXT_LENGTH:
             return self.refuse(path, f"{shown(raw)} is longer than {MAX_TEXT_LENGTH} characters")
         if not raw.isprintable():
-            return self.refuse(path, f"{raw!r} has characters that cannot be printed")
+            return self.refuse(path, f"{shown(raw)} has characters that cannot be printed")
         return raw
 
     def choice(self, spec: Spec, raw: object, path: str) -> Any:
@@ -191,7 +205,16 @@ class Decoder:
             for index, item in enumerate(raw)
         )
 
+    def table(self, spec: Spec, raw: object, path: str) -> Any:
+        """A part; None where it says no more than an absent table."""
+        assert spec.item is not None
+        made = self.part(spec.item, raw, path)
+        silent = made is not UNREADABLE and all(value is None for value in vars(made).values())
+        return None if silent else made
+
     def tables(self, spec: Spec, raw: object, path: str, own: Dimension | None) -> Any:
+        if isinstance(raw, Mapping):
+            return self.refuse(path, f"must be an array of tables: write [[{path}]]")
         if not isinstance(raw, list | tuple) or not raw:
             return self.refuse(path, f"must be one or more tables, not {shown(raw)}")
         assert spec.item is not None
@@ -212,7 +235,8 @@ class Decoder:
             what = "`law` is missing" if name is None else f"unknown law {shown(name)}"
             near = did_you_mean(name, LAWS) if isinstance(name, str) else ""
             there = ", ".join(sorted(LAWS))
-            return self.refuse(join(path, "law"), f"{what}{near}; there are {there}")
+            where = path if name is None else join(path, "law")
+            return self.refuse(where, f"{what}{near}; there are {there}")
         parameters = {key: value for key, value in raw.items() if key != "law"}
         law = self.part(LAWS[name], parameters, path, dimension)
         if law is UNREADABLE:
@@ -220,18 +244,16 @@ class Decoder:
         try:
             return law.resolved(self.directory, dimension)
         except LawFault as fault:
-            return self.refuse(join(path, fault.key) if fault.key else path, fault.message)
+            return self.refuse(join(path, fault.key), fault.message)
 
-    def weighted_law(
-        self, cls: type, raw: object, path: str, dimension: Dimension | None
-    ) -> Any:
+    def weighted_law(self, cls: type, raw: object, path: str, dimension: Dimension | None) -> Any:
         """A law whose table also holds the `weight` that it has among others."""
         if not isinstance(raw, Mapping):
             return self.refuse(path, f"must be a law with a weight, not {shown(raw)}")
+        spec = specs_of(cls)["weight"]
         if "weight" not in raw:
-            self.refuse(path, "`weight` is missing (the share of this part)")
+            self.refuse(path, f"`weight` is missing ({spec.doc})")
         law = self.law({k: v for k, v in raw.items() if k != "weight"}, path, dimension)
-        spec = Spec("quantity", "", above=0)
         weight = self.quantity(spec, raw.get("weight", 1.0), join(path, "weight"), None)
         return cls(weight=weight, law=law)
 

@@ -10,6 +10,8 @@ import re
 import tomllib
 from collections import Counter
 
+from mcsim.scenario.paths import join, quoted
+
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
@@ -96,7 +98,7 @@ class _Scanner:
         line = self.line()
         path = table
         for part in self.key():
-            path = f"{path}.{part}" if path else part
+            path = join(path, quoted(part))
             self.lines.setdefault(path, line)
         self.takes("=")
         self.skip(_SPACE)
@@ -108,14 +110,17 @@ class _Scanner:
         path = ""
         parts = self.key()
         for depth, part in enumerate(parts):
-            path = f"{path}.{part}" if path else part
+            path = join(path, quoted(part))
+            self.lines.setdefault(path, line)
             if array and depth == len(parts) - 1:
                 tables[path] += 1
             if path in tables:
                 path = f"{path}[{tables[path] - 1}]"
+                self.lines.setdefault(path, line)
         self.takes("]")
         self.takes("]")
-        self.lines.setdefault(path, line)
+        # A table may stand below one of its own tables: `[a.b]`, then `[a]`.
+        self.lines[path] = line
         return path
 
 

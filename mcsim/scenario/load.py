@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from mcsim.errors import Problem, ScenarioError
-from mcsim.scenario.decode import did_you_mean
+from mcsim.laws.suggest import did_you_mean
 from mcsim.scenario.lines import key_lines, line_of
 from mcsim.scenario.overrides import assign, typed
 from mcsim.scenario.scenario import Scenario
 
 MAX_BYTES = 64 * 1024**2
 """A scenario of a million measured values has about 20 MB; what is larger is something else."""
+
+MAX_DEPTH = 100
+"""Tables within tables; mixtures of mixtures are the deepest that scenarios have."""
 
 
 def bundled() -> dict[str, Path]:
@@ -35,19 +38,20 @@ def load_scenario(where: str | Path, settings: Mapping[str, str] | None = None) 
     """
     if str(where) == "-":
         return parse_scenario(_text(sys.stdin.buffer, "<stdin>"), "<stdin>", Path(), settings)
+    scenarios = bundled()
     path = Path(where)
-    if not path.exists():
-        scenarios = bundled()
-        if str(where) not in scenarios:
-            near = did_you_mean(str(where), scenarios)
-            message = f"no such file, nor a bundled scenario{near}; there are "
-            raise ScenarioError(str(where), [Problem("", message + ", ".join(scenarios))])
-        path = scenarios[str(where)]
     try:
+        if str(where) in scenarios and not path.exists():
+            path = scenarios[str(where)]
         with path.open("rb") as file:
             text = _text(file, str(where))
-    except OSError as error:
-        raise ScenarioError(str(where), [Problem("", error.strerror or str(error))]) from None
+    except FileNotFoundError:
+        near = did_you_mean(str(where), scenarios)
+        message = f"no such file, nor a bundled scenario{near}; there are {', '.join(scenarios)}"
+        raise ScenarioError(str(where), [Problem("", message)]) from None
+    except (OSError, ValueError) as error:
+        message = getattr(error, "strerror", None) or str(error)
+        raise ScenarioError(str(where), [Problem("", message)]) from None
     return parse_scenario(text, path.name, path.parent, settings)
 
 
@@ -57,19 +61,29 @@ def parse_scenario(
     """The scenario that a TOML text describes; `source` is what errors call it."""
     table = _read(text, source)
     lines = key_lines(text)
-    changes = {path: typed(Scenario, path, value) for path, value in (settings or {}).items()}
     try:
-        return Scenario.from_dict(assign(table, changes), directory=directory)
+        changes = {path: typed(Scenario, path, value) for path, value in (settings or {}).items()}
+        table, changed = assign(table, changes)
+    except ScenarioError as error:
+        raise ScenarioError(source, error.problems) from None
+    try:
+        return Scenario.from_dict(table, directory=directory)
     except ScenarioError as error:
         problems = [
-            Problem(p.path, p.message, None if _is_set(p.path, changes) else line_of(lines, p.path))
+            Problem(p.path, p.message, None if _within(p.path, changed) else line_of(lines, p.path))
             for p in error.problems
         ]
         raise ScenarioError(source, problems) from None
 
 
-def _is_set(path: str, changes: Mapping[str, Any]) -> bool:
-    return any(path == change or path.startswith((f"{change}.", f"{change}[")) for change in changes)
+def _within(path: str, places: Iterable[str]) -> bool:
+    """Whether a path is one of the places or leads into one; those stand in no file."""
+    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)
+
+
+def _too_deep(value: object, levels: int = MAX_DEPTH) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_too_deep(item, levels - 1) for item in inner)
 
 
 def _text(file: IO[bytes], source: str) -> str:
@@ -85,17 +99,21 @@ def _text(file: IO[bytes], source: str) -> str:
 
 
 def _read(text: str, source: str) -> dict[str, Any]:
+    line = None
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        where = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
-        message = re.sub(r" \(at .*\)$", "", str(error))
-        message = f"is not TOML: {message[:1].lower()}{message[1:]}"
-        if where is not None:
-            message += f", at column {where[2]}"
-        line = int(where[1]) if where is not None else None
-        raise ScenarioError(source, [Problem("", message, line)]) from None
+        table = tomllib.loads(text)
+        if not _too_deep(table):
+            return table
+        message = "is nested too deeply"
     except RecursionError:
-        raise ScenarioError(source, [Problem("", "is nested too deeply")]) from None
-    except ValueError as error:
-        raise ScenarioError(source, [Problem("", f"is not TOML: {error}")]) from None
+        message = "is nested too deeply"
+    except tomllib.TOMLDecodeError as error:
+        message, _, where = str(error).rpartition(" (at ")
+        message = f"is not TOML: {message[:1].lower()}{message[1:]}"
+        place = re.fullmatch(r"line (\d+), column (\d+)\)", where)
+        line = int(place[1]) if place is not None else text.count("\n") + 1
+        message += f", at column {place[2]}" if place is not None else ", at the end"
+    except ValueError:
+        # The only other one: Python reads no integers of more digits.
+        message = f"has a whole number of more than {sys.get_int_max_str_digits()} digits"
+    raise ScenarioError(source, [Problem("", message, line)])

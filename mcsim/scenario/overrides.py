@@ -3,102 +3,93 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
-import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mcsim.errors import Problem, ScenarioError
-from mcsim.fields import Spec, spec_of
-from mcsim.scenario.decode import did_you_mean
-
-_SEGMENT = re.compile(r'(?:"([^"]*)"|([^.\[\]"]+))((?:\[\d+\])*)(?:\.|$)')
-
-
-def split(path: str) -> list[str | int]:
-    """`fleet[2].jitter` as ["fleet", 2, "jitter"]; a segment with a dot is quoted."""
-    parts: list[str | int] = []
-    at = 0
-    while at < len(path):
-        match = _SEGMENT.match(path, at)
-        if match is None:
-            break
-        parts.append(match[1] if match[1] is not None else match[2])
-        parts.extend(int(index) for index in re.findall(r"\d+", match[3]))
-        at = match.end()
-    if not parts or at < len(path) or path.endswith("."):
-        raise ScenarioError(path, [Problem("", "is not a key path such as fleet[0].count")])
-    return parts
+from mcsim.fields import Spec
+from mcsim.laws.suggest import did_you_mean
+from mcsim.scenario.decode import specs_of
+from mcsim.scenario.paths import join, quoted, split
 
 
-def _into(tables: list[Any], part: str | int, path: str) -> Any:
-    """The table of an array that an index or a name points to."""
-    if isinstance(part, int) or part.isdigit():
+def assign(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A copy of `raw` in which each path of `changes` holds the new value, and those places.
+
+    The values are checked later, when the table is decoded; None takes the key away. A place is
+    the path with names of tables replaced by their numbers, as problems have it.
+    Raises ScenarioError with every path that leads nowhere.
+    """
+    root: dict[str, Any] = copy.deepcopy(dict(raw))
+    places: list[str] = []
+    problems: list[Problem] = []
+    for path, value in changes.items():
+        try:
+            places.append(_put(root, path, value))
+        except ScenarioError as error:
+            problems += error.problems
+    if problems:
+        raise ScenarioError("", problems)
+    return root, places
+
+
+def _put(root: dict[str, Any], path: str, value: Any) -> str:
+    here: Any = root
+    place = ""
+    parts = split(path)
+    for depth, part in enumerate(parts):
+        key: str | int
+        if isinstance(here, list):
+            key = _index(here, part, path)
+            place = f"{place}[{key}]"
+        elif isinstance(here, dict) and isinstance(part, str):
+            key = part
+            place = join(place, quoted(part))
+            if value is None and key not in here:
+                break
+        else:
+            kind = "an array" if isinstance(part, int) else "a table"
+            raise ScenarioError("", [Problem(path, f"{place} is not {kind}")])
+        if depth < len(parts) - 1:
+            here = here.setdefault(key, {}) if isinstance(here, dict) else here[key]
+        elif value is None:
+            del here[key]
+        else:
+            here[key] = value
+    return place
+
+
+def _index(tables: Sequence[Any], part: str | int, path: str) -> int:
+    """The number of the table of an array that a name or a number points to."""
+    names = [table.get("name") if isinstance(table, Mapping) else None for table in tables]
+    if part in names:
+        return names.index(part)
+    if isinstance(part, int) or (part.isdecimal() and len(part) < 10):
         if int(part) < len(tables):
-            return tables[int(part)]
+            return int(part)
         problem = f"there are only {len(tables)}, counted from 0"
     else:
-        named = {item.get("name"): item for item in tables if isinstance(item, dict)}
-        if part in named:
-            return named[part]
-        known = [str(name) for name in named if name is not None]
+        known = [name for name in names if isinstance(name, str)]
         problem = f'none is named "{part}"{did_you_mean(part, known)}'
         problem += f"; there are {', '.join(known)}" if known else "; use a number, as in link[0]"
     raise ScenarioError("", [Problem(path, problem)])
-
-
-def assign(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `raw` in which each path of `changes` holds the new value.
-
-    The values are checked later, when the table is decoded; None takes the key away.
-    Raises ScenarioError where a path leads nowhere.
-    """
-    root: dict[str, Any] = copy.deepcopy(dict(raw))
-    for path, value in changes.items():
-        parts = split(path)
-        here: Any = root
-        for part in parts[:-1]:
-            if isinstance(here, list):
-                here = _into(here, part, path)
-            elif isinstance(here, dict):
-                here = here.setdefault(part, {})
-            else:
-                raise ScenarioError("", [Problem(path, "leads into a value that is no table")])
-        last = parts[-1]
-        if isinstance(here, list) and isinstance(last, int) and last < len(here):
-            here[last] = value
-        elif not isinstance(here, dict):
-            raise ScenarioError("", [Problem(path, "does not name a key of a table")])
-        elif value is None:
-            here.pop(last, None)
-        else:
-            here[last] = value
-    return root
 
 
 def spec_at(cls: type, path: str) -> Spec | None:
     """The declaration of the key at `path`, starting from the part `cls`; None inside laws."""
     spec: Spec | None = None
     item: type | None = cls
+    selects = False
     for part in split(path):
-        if spec is not None and spec.kind == "tables" and spec.item is item and _selects(part, item):
-            continue
-        if item is None:
-            return None
-        found = [field for field in dataclasses.fields(item) if field.name == part]
-        if not found:
-            return None
-        spec = spec_of(found[0])
-        item = spec.item
+        if not selects:
+            spec = specs_of(item).get(str(part)) if item is not None else None
+            if spec is None:
+                return None
+            item = spec.item
+        # What follows the name of an array of tables selects one of them.
+        selects = not selects and spec is not None and spec.kind == "tables"
     return spec
-
-
-def _selects(part: str | int, item: type | None) -> bool:
-    """Whether a segment after an array of tables selects one of them."""
-    return item is not None and (
-        isinstance(part, int) or part not in {field.name for field in dataclasses.fields(item)}
-    )
 
 
 def typed(cls: type, path: str, text: str) -> Any:

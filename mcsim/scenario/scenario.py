@@ -12,9 +12,10 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from mcsim import catalogue, fields
-from mcsim.errors import Problem, ScenarioError
+from mcsim.errors import ScenarioError
 from mcsim.laws import Law
-from mcsim.scenario.decode import UNREADABLE, Decoder, did_you_mean, listing
+from mcsim.laws.suggest import did_you_mean
+from mcsim.scenario.decode import UNREADABLE, Decoder, listing
 from mcsim.scenario.overrides import assign
 from mcsim.scenario.schema import (
     CUSTOM,
@@ -31,7 +32,7 @@ from mcsim.scenario.schema import (
 from mcsim.scenario.toml import dumps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario(Part):
     """What is asked: a fleet, its disturbances, its network and how much to sample.
 
@@ -41,17 +42,16 @@ class Scenario(Part):
     """
 
     later = MappingProxyType({"remedy": "remedies", "failure": "failures"})
-    checks_what_it_can = True
 
     name: str = fields.text("names the result")
-    fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
     run: Run = fields.table("how much is sampled", Run, default=Run())
-    workload: Workload | None = fields.table("one training step", Workload, default=None)
+    workload: Workload = fields.table("one training step", Workload, default=Workload())
     site: tuple[Site, ...] = fields.tables("campuses", Site, default=())
     link: tuple[Link, ...] = fields.tables("connections between sites", Link, default=())
     network: Network | None = fields.table("inside the sites", Network, default=None)
     jitter: Jitter | None = fields.table("of all groups", Jitter, default=None)
     sync: Sync = fields.table("who waits for whom", Sync, default=Sync())
+    fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
 
     @classmethod
     def from_dict(
@@ -86,18 +86,20 @@ class Scenario(Part):
         """The scenario with some keys changed, as `scenario.replace({"run.steps": 100})`.
 
         changes: values by key path; an array's table is chosen by number or by name
-        (`fleet[0].count`, `fleet.hopper.count`). Raises ScenarioError.
+        (`fleet[0].count`, `fleet.hopper.count`); None takes the key, or the table, away.
+        Raises ScenarioError.
         """
-        return Scenario.from_dict(assign(self.to_dict(), changes))
+        table, _ = assign(self.to_dict(), changes)
+        return Scenario.from_dict(table)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         groups = _readable(self.fleet, "fleet")
         sites = _readable(self.site, "site")
         links = _readable(self.link, "link")
-        yield from _repeated((path, group.name) for path, group in groups)
-        yield from _repeated((path, site.name) for path, site in sites)
-        yield from _repeated((path, _ends(link)) for path, link in links)
-        yield from _site_faults(groups, [site.name for _, site in sites], links)
+        yield from _repeated((f"{path}.name", group.name) for path, group in groups)
+        yield from _repeated((f"{path}.name", site.name) for path, site in sites)
+        yield from _repeated((f"{path}.between", _ends(link)) for path, link in links)
+        yield from _site_faults(groups, _names(self.site), links)
         yield from _device_faults(groups, self.workload)
         node = self.network.node if isinstance(self.network, Network) else None
         if node is not None and getattr(node, "bandwidth", UNREADABLE) is None:
@@ -116,6 +118,13 @@ def _readable(tables: Any, array: str) -> list[tuple[str, Any]]:
     if tables is UNREADABLE:
         return []
     return [(f"{array}[{i}]", item) for i, item in enumerate(tables) if item is not UNREADABLE]
+
+
+def _names(sites: Any) -> list[Any]:
+    """The names of all sites; UNREADABLE where one is unknown."""
+    if sites is UNREADABLE:
+        return [UNREADABLE]
+    return [UNREADABLE if site is UNREADABLE else site.name for site in sites]
 
 
 def _ends(link: Link) -> Any:
@@ -147,37 +156,39 @@ def _site_faults(
         if unknown(group.site):
             yield f"{path}.site", message(str(group.site))
         if group.site is None and len(sites) > 1:
-            yield path, f"`site` is missing: it is one of {listing(known)}"
+            there = f": it is one of {listing(known)}" if known else ""
+            yield path, f"`site` is missing{there}"
     for path, link in links:
         for end, name in enumerate(link.between if link.between is not UNREADABLE else ()):
             if unknown(name):
                 yield f"{path}.between[{end}]", message(name)
 
 
-def _device_faults(
-    groups: list[tuple[str, Fleet]], workload: Workload | None
-) -> Iterable[tuple[str, str]]:
+def _device_faults(groups: list[tuple[str, Fleet]], workload: Any) -> Iterable[tuple[str, str]]:
     devices = catalogue.devices()
-    named: list[tuple[str, Any]] = [
-        (f"{path}.device", group.device) for path, group in groups if group.device != CUSTOM
-    ]
-    reference: Any = workload.reference if isinstance(workload, Workload) else workload
-    if named and reference is None:
-        needs = "`compute` and `reference` are missing: the time of a step"
-        yield "workload", f'{needs} on "{named[0][1]}" follows from them'
-    if reference is not None:
-        named.append(("workload.reference", reference))
-    precision: Any = workload.precision if isinstance(workload, Workload) else UNREADABLE
+    named = [(f"{path}.device", group.device) for path, group in groups if group.device != CUSTOM]
+    if workload is UNREADABLE:
+        workload = Workload(UNREADABLE, UNREADABLE, UNREADABLE)
+    if workload.reference is not None:
+        named.append(("workload.reference", workload.reference))
     for path, name in named:
         if isinstance(name, str) and name not in devices:
             near = did_you_mean(name, [*devices, CUSTOM])
             yield path, f'unknown device "{name}"{near}; `mcsim list devices` shows them'
-        elif isinstance(precision, str) and precision not in devices[name].peak:
-            peak = devices[name].peak
+    known = list(dict.fromkeys(name for _, name in named if name in devices))
+    if known and workload.compute is None and workload.reference is None:
+        needs = "`compute` and `reference` are missing: the time of a step"
+        yield "workload", f'{needs} on "{known[0]}" follows from them'
+    precision = workload.precision
+    if precision is not UNREADABLE:
+        lacking = [name for name in known if precision not in devices[name].peak]
+        if lacking:
+            common = [p for p in devices[known[0]].peak if all(p in devices[n].peak for n in known)]
+            there = listing(common) if common else "there is none that all devices have"
             yield (
                 "workload.precision",
-                f'"{precision}"{did_you_mean(precision, peak)} is not known of "{name}";'
-                f" it has {', '.join(peak)}",
+                f'"{precision}"{did_you_mean(precision, common)} is not known of'
+                f" {', '.join(lacking)}; take {there}",
             )
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from mcsim import fields
 from mcsim.laws import Law
+from mcsim.scenario.decode import UNREADABLE
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**32 - 1
@@ -28,11 +29,13 @@ class Part:
 
     later: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Keys of the design that this version does not know yet, and what they are for."""
-    checks_what_it_can: ClassVar[bool] = False
-    """Whether `faults` is asked even when some of the keys are unreadable."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        """What is wrong with the keys taken together, as (key, message)."""
+        """What is wrong with the keys taken together, as (key, message).
+
+        Any key may be UNREADABLE and then has a problem already; the others are still checked,
+        so that all problems come out at once.
+        """
         return ()
 
 
@@ -128,8 +131,9 @@ class Link(Part):
     delay: Law | None = fields.law("random delay of one all-reduce on this link", "time")
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        if self.between[0] == self.between[1]:
-            yield "between", f'both ends are "{self.between[0]}"; a link joins two sites'
+        ends = self.between
+        if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
+            yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,8 @@ class Jitter(Part):
 
     def faults(self) -> Iterable[tuple[str, str]]:
         for key in ("persistent", "node", "rack", "site", "step", "stall"):
-            law: Law | None = getattr(self, key)
-            if law is not None and not abs(law.expectation()) < float("inf"):
+            law = getattr(self, key)
+            if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
                 yield key, f"the {type(law).name} law has no finite mean with these parameters"
 
 
@@ -210,6 +214,8 @@ class Fleet(Part):
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
+        if self.device is UNREADABLE:
+            return
         if self.device == CUSTOM and self.compute is None:
             yield "compute", "is missing: a custom device needs the time of one step"
         if self.device != CUSTOM and self.compute is not None:

@@ -18,8 +18,11 @@ def _scalar(value: object) -> str:
             return _text(value)
         case bool():
             return "true" if value else "false"
-        case int() | float():
+        case int():
             return repr(value)
+        case float():
+            # -0.0 equals 0.0, so it is printed alike.
+            return repr(value + 0.0)
         case list() | tuple():
             return f"[{', '.join(_scalar(item) for item in value)}]"
     raise TypeError(f"no TOML for {value!r}")
@@ -38,11 +41,17 @@ def _lines(table: Mapping[str, Any], path: str) -> list[str]:
     for key, value in table.items():
         inner = f"{path}.{key}" if path else key
         if isinstance(value, Mapping):
-            lines += ["", f"[{inner}]", *_lines(value, inner)]
+            # A table that only holds tables needs no header of its own.
+            header = [] if value and all(map(_holds_tables, value.values())) else [f"[{inner}]"]
+            lines += [*([""] if header else []), *header, *_lines(value, inner)]
         elif _is_tables(value):
             for item in value:
                 lines += ["", f"[[{inner}]]", *_lines(item, inner)]
     return lines
+
+
+def _holds_tables(value: object) -> bool:
+    return isinstance(value, Mapping) or _is_tables(value)
 
 
 def dumps(table: Mapping[str, Any]) -> str:

@@ -1,0 +1,74 @@
+"""Who may import whom: the table of the design, held by reading the imports."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "mcsim"
+
+# What modules of each part may import: other parts of mcsim, and packages.
+ALLOWED = {
+    "errors": (set(), set()),
+    "tables": (set(), set()),
+    "units": ({"errors"}, set()),
+    "fields": ({"units"}, set()),
+    "catalogue": ({"errors", "units"}, set()),
+    "laws": ({"errors", "units", "fields", "catalogue"}, {"numpy", "scipy"}),
+    "scenario": ({"errors", "units", "fields", "catalogue", "laws"}, set()),
+    "model": (
+        {"errors", "units", "catalogue", "laws", "scenario", "tables"},
+        {"numpy", "scipy"},
+    ),
+    "engine": ({"errors", "laws", "model"}, {"numpy", "numba"}),
+    "results": (
+        {"errors", "units", "laws", "scenario", "model", "engine", "tables"},
+        {"numpy", "xarray", "netCDF4"},
+    ),
+    "api": ({"errors", "scenario", "model", "engine", "results"}, {"xarray"}),
+    "cli": (
+        {"errors", "units", "api", "catalogue", "laws", "scenario", "model", "results", "tables"},
+        {"click"},
+    ),
+    "__init__": ({"api", "errors", "results", "scenario"}, set()),
+}
+STANDARD = set(__import__("sys").stdlib_module_names)
+
+
+def part_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(file: Path):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name} imports relatively"
+            if node.module == "mcsim":
+                yield from (f"mcsim.{alias.name}" for alias in node.names)
+            else:
+                yield str(node.module)
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_modules_import_only_what_the_design_allows(file):
+    part = part_of(file)
+    inside, outside = ALLOWED[part]
+    for name in imports(file):
+        package, _, rest = name.partition(".")
+        if package == "mcsim":
+            assert rest.partition(".")[0] in inside | {part}, f"{part} imports {name}"
+        elif package not in STANDARD:
+            assert package in outside, f"{part} imports {name}"
+
+
+def test_heavy_modules_are_imported_inside_the_commands():
+    tree = ast.parse((PACKAGE / "cli" / "main.py").read_text())
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in top for alias in node.names} | {
+        node.module for node in top if isinstance(node, ast.ImportFrom)
+    }
+    assert not any("numpy" in str(n) or "xarray" in str(n) or "engine" in str(n) for n in names)

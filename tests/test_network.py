@@ -1,0 +1,193 @@
+"""What the barrier's network costs: formulas, levels, links and their delays."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from oracle import scenario
+
+import mcsim
+from mcsim.errors import ScenarioError
+from mcsim.model import Barrier, lower
+from mcsim.model.barrier import slowest_of, step_end
+from mcsim.model.collectives import cheapest, double_binary_tree, ring
+
+CONSTANT = {"law": "constant", "value": "1 ms"}
+
+
+def barrier(*fleet, gradient="1 GB", **parts):
+    return lower(scenario(*fleet, workload={"gradient": gradient, **parts.pop("workload", {})}, **parts)).barrier
+
+
+def test_ring_agrees_with_the_published_values(shared_data):
+    import json
+
+    cases = json.loads((shared_data / "validation_cases.json").read_text())["cases"]
+    values = next(case["values"] for case in cases if case["id"] == "G5")
+    assert ring(8, 1e9, 1e-6, 450e9) == pytest.approx(values["n8_1e9B_450e9Bps_1us"], rel=1e-12)
+    assert ring(1024, 1e9, 5e-6, 50e9) == pytest.approx(values["n1024_1e9B_50e9Bps_5us"], rel=1e-12)
+
+
+def test_the_formulas():
+    assert ring(8, 1e9, 1e-6, 450e9) == pytest.approx(0.003902888888888889, rel=1e-12)
+    assert ring(1024, 1e9, 5e-6, 50e9) == pytest.approx(0.0501909375, rel=1e-12)
+    assert double_binary_tree(1024, 1e9, 5e-6, 50e9) == pytest.approx(20 * 5e-6 + 0.04, rel=1e-12)
+    assert double_binary_tree(1025, 0, 1, 1) == 22
+    for algorithm in (ring, double_binary_tree, cheapest):
+        assert algorithm(1, 1e9, 1, 1) == 0
+    assert cheapest(1024, 1e9, 5e-6, 50e9) < ring(1024, 1e9, 5e-6, 50e9)
+
+
+def test_no_payload_or_no_network_costs_nothing():
+    network = {"site": {"bandwidth": "50 GB/s"}}
+    assert lower(scenario({"count": 8}, network=network)).barrier is None
+    assert barrier({"count": 8}) is None
+    assert np.all(mcsim.run(scenario({"count": 8}, network=network)).communication_time_mean == 0)
+
+
+def test_one_node_is_one_ring():
+    found = barrier(
+        {"count": 8, "devices_per_node": 8},
+        network={"node": {"bandwidth": "450 GB/s", "latency": "1 us"}},
+    )
+    assert found.up[0] + found.down[0] == pytest.approx(0.003902888888888889, rel=1e-12)
+
+
+def test_among_nodes_each_device_carries_its_share():
+    level = {"bandwidth": "50 GB/s", "latency": "5 us", "algorithm": "ring"}
+    found = barrier({"count": 800, "devices_per_node": 8}, network={"site": level})
+    assert found.up[0] + found.down[0] == pytest.approx(ring(100, 1e9 / 8, 5e-6, 50e9), rel=1e-12)
+
+
+def test_the_smallest_node_carries_the_largest_share():
+    level = {"bandwidth": "50 GB/s"}
+    found = barrier(
+        {"count": 80, "devices_per_node": 8},
+        {"count": 144, "devices_per_node": 72},
+        network={"site": level},
+    )
+    assert found.up[0] + found.down[0] == pytest.approx(cheapest(12, 1e9 / 8, 0, 50e9), rel=1e-12)
+
+
+def test_bandwidth_inside_a_node_comes_from_the_catalogue():
+    work = {"compute": "1 s", "reference": "h100-sxm"}
+    found = lower(
+        mcsim.Scenario.from_dict(
+            {
+                "name": "x",
+                "workload": {**work, "gradient": "1 GB"},
+                "network": {"node": {"latency": "1 us"}},
+                "fleet": [{"name": "a", "device": "h100-sxm", "count": 16}],
+            }
+        )
+    ).barrier
+    assert found.up[0] + found.down[0] == pytest.approx(0.003902888888888889, rel=1e-12)
+
+
+def triangle(**link):
+    names = ("a", "b", "c")
+    link = {"bandwidth": "100 GB/s", "distance": "16.0934 km", **link}
+    pairs = [("a", "b"), ("b", "c"), ("a", "c")]
+    return {
+        "site": [{"name": name} for name in names],
+        "link": [{"between": list(pair), **link} for pair in pairs],
+    }
+
+
+FLEET = [{"count": 4, "site": site, "name": site} for site in ("a", "b", "c")]
+
+
+def test_sites_exchange_the_whole_payload_over_their_links():
+    found = barrier(*FLEET, gradient="300 GB", **triangle())
+    latency = 16093.4 * 1.4682 / 299_792_458
+    assert latency == pytest.approx(78.8e-6, rel=1e-3)
+    assert found.across == pytest.approx(4 * latency + 4 / 3 * 3, rel=1e-12)
+    assert found.up == found.down == (0, 0, 0)
+
+
+def test_route_medium_and_equipment_make_the_latency():
+    parts = triangle(distance="100 km", route_factor=1.5, medium="hollow-core", latency="10 us")
+    found = barrier(*FLEET, gradient=0, **parts)
+    assert found.across == pytest.approx(4 * (150e3 * 1.0003 / 299_792_458 + 10e-6), rel=1e-12)
+
+
+def test_a_chain_is_routed_through_its_middle():
+    parts = triangle()
+    parts["link"] = parts["link"][:2]
+    found = barrier(*FLEET, gradient="300 GB", **parts)
+    latency = 16093.4 * 1.4682 / 299_792_458
+    # The leg back from c to a runs over both links, each direction of which one leg uses.
+    assert found.across == pytest.approx(4 * 2 * latency + 4, rel=1e-12)
+
+
+def test_a_site_without_a_link_is_refused():
+    parts = triangle()
+    parts["link"] = parts["link"][:1]
+    with pytest.raises(ScenarioError, match=r'no \[\[link\]\] joins "a" and "c"'):
+        barrier(*FLEET, **parts)
+
+
+def test_a_site_without_devices_takes_no_part():
+    plan = lower(scenario(*FLEET[:2], workload={"gradient": "1 GB"}, **triangle()))
+    assert [site.name for site in plan.sites] == ["a", "b"]
+    assert plan.barrier.across == pytest.approx(2 * 16093.4 * 1.4682 / 299_792_458 + 0.01)
+
+
+def test_the_slowest_of_n_has_the_law_of_the_maximum():
+    survival = np.array([1e-15, 1e-9, 0.3, 0.999])
+    for n in (1, 3, 220_000):
+        one = slowest_of(survival, n)
+        assert np.allclose(-np.expm1(n * np.log1p(-one)), survival, rtol=1e-12)
+
+
+def test_delays_are_those_of_the_slowest_participant():
+    delay = {"law": "exponential", "mean": "1 ms"}
+    asked = scenario(
+        {"count": 1000, "devices_per_node": 4},
+        workload={"gradient": 0},
+        network={"site": {"bandwidth": 1, "delay": delay}},
+        steps=20_000,
+        keep="steps",
+    )
+    found = mcsim.run(asked)
+    expected = 1e-3 * math.fsum(1 / i for i in range(1, 251))
+    error = found.communication_time_mean_stderr.item()
+    assert abs(found.communication_time_mean.item() - expected) < 5 * error
+    assert np.unique(found.step_time).size == 20_000
+
+
+def test_links_wait_for_the_slowest_link():
+    parts = triangle(distance=0, bandwidth=1, delay={"law": "exponential", "mean": 1})
+    found = mcsim.run(scenario(*FLEET, workload={"gradient": 0}, steps=20_000, **parts))
+    error = found.communication_time_mean_stderr.item()
+    assert abs(found.communication_time_mean.item() - (1 + 1 / 2 + 1 / 3)) < 5 * error
+
+
+def some_barrier(overlap):
+    return Barrier((0.1, 0.5), (0.1, 0.2), 1.0, overlap, ())
+
+
+def test_a_step_ends_when_the_slowest_site_has_the_result():
+    ready = np.array([[1.0, 0.9], [1.0, 0.2]])
+    end = step_end(some_barrier(0.0), ready, np.empty((2, 0)))
+    assert end == pytest.approx([0.9 + 0.5 + 1.0 + 0.2, 1.0 + 0.1 + 1.0 + 0.2])
+
+
+def test_overlap_hides_communication_behind_compute():
+    one_site = Barrier((1.0,), (1.0,), 0.0, 0.5, ())
+    ready = np.array([[1.0], [3.0], [4.0], [10.0]])
+    end = step_end(one_site, ready, np.empty((4, 0)))
+    assert end == pytest.approx([2.5, 3.5, 4.0, 10.0])
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 1.0])
+def test_a_later_arrival_never_ends_a_step_sooner(overlap):
+    random = np.random.default_rng(1)
+    ready = random.uniform(0, 3, (10_000, 2))
+    later = ready + random.exponential(0.2, ready.shape) * (random.random(ready.shape) < 0.5)
+    none = np.empty((len(ready), 0))
+    assert np.all(
+        step_end(some_barrier(overlap), later, none) >= step_end(some_barrier(overlap), ready, none)
+    )
