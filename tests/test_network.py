@@ -18,7 +18,9 @@ CONSTANT = {"law": "constant", "value": "1 ms"}
 
 
 def barrier(*fleet, gradient="1 GB", **parts):
-    return lower(scenario(*fleet, workload={"gradient": gradient, **parts.pop("workload", {})}, **parts)).barrier
+    return lower(
+        scenario(*fleet, workload={"gradient": gradient, **parts.pop("workload", {})}, **parts)
+    ).barrier
 
 
 def test_ring_agrees_with_the_published_values(shared_data):

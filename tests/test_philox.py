@@ -55,7 +55,9 @@ def test_ten_thousand_words_equal_those_of_the_definition():
 
 def test_survivals_are_never_0_or_1():
     index = np.arange(1_000_000, dtype=np.uint32)
-    drawn = survivals(index, np.zeros_like(index), np.uint32(7), word_3(0, Purpose.NODE), *key_of(5))
+    drawn = survivals(
+        index, np.zeros_like(index), np.uint32(7), word_3(0, Purpose.NODE), *key_of(5)
+    )
     assert drawn.min() > 0
     assert drawn.max() < 1
 
@@ -71,7 +73,9 @@ def test_the_extreme_bits_give_the_extreme_midpoints():
 
 def test_survivals_are_uniform():
     index = np.arange(1_000_000, dtype=np.uint32)
-    drawn = survivals(index, np.zeros_like(index), np.uint32(1), word_3(3, Purpose.RACK), *key_of(9))
+    drawn = survivals(
+        index, np.zeros_like(index), np.uint32(1), word_3(3, Purpose.RACK), *key_of(9)
+    )
     counts = np.histogram(drawn, 1000, (0, 1))[0]
     chi_square = ((counts - 1000.0) ** 2 / 1000).sum()
     # 999 degrees of freedom: 1e-6 on each side is 787 and 1231.

@@ -38,7 +38,9 @@ def dataset(*fleet, **keys):
 
 def assert_same(one, other):
     for name in one.variables:
-        assert np.array_equal(one[name].values, other[name].values, equal_nan=one[name].dtype.kind == "f")
+        assert np.array_equal(
+            one[name].values, other[name].values, equal_nan=one[name].dtype.kind == "f"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -171,9 +173,16 @@ def test_twice_the_times_double_every_step_exactly(seed):
     stall = {"law": "exponential", "mean": 0.01}
     law = {"law": "lognormal", "median": 1.1, "sigma": 0.1}
     one = [{"count": 500, "compute": 0.7, "jitter": {"step": law, "stall": stall}}]
-    two = [{"count": 500, "compute": 1.4, "jitter": {"step": law, "stall": {**stall, "mean": 0.02}}}]
-    doubled = [{"count": 500, "compute": 0.7, "jitter": {"step": {**law, "median": 2.2},
-                                                         "stall": {**stall, "mean": 0.02}}}]
+    two = [
+        {"count": 500, "compute": 1.4, "jitter": {"step": law, "stall": {**stall, "mean": 0.02}}}
+    ]
+    doubled = [
+        {
+            "count": 500,
+            "compute": 0.7,
+            "jitter": {"step": {**law, "median": 2.2}, "stall": {**stall, "mean": 0.02}},
+        }
+    ]
     base, twice, by_median = (
         dataset(*fleet, seed=seed, steps=20).step_time.values for fleet in (one, two, doubled)
     )

@@ -82,7 +82,9 @@ FLEETS = {
         {"count": 100, "compute": 1.2},
         {"count": 17, "compute": 0.5, "jitter": {"step": {"law": "gamma", "mean": 1, "cv": 1}}},
     ],
-    "heavy tail": [{"count": 3000, "jitter": {"step": {"law": "pareto", "scale": 1, "alpha": 1.5}}}],
+    "heavy tail": [
+        {"count": 3000, "jitter": {"step": {"law": "pareto", "scale": 1, "alpha": 1.5}}}
+    ],
     "negative times": [{"count": 3000, "jitter": {"step": {"law": "normal", "mean": 0, "sd": 1}}}],
     "negative factors": [
         {
@@ -210,7 +212,9 @@ def test_the_closed_forms_are_the_published_ones(shared_data):
 def test_a_pareto_tail_is_neither_capped_nor_repeated():
     steps, count, alpha = 100_000, 220_000, 3.0
     law = {"law": "pareto", "scale": 1, "alpha": alpha}
-    plan = lower(scenario({"count": count, "jitter": {"step": law}}, seed=4, steps=steps, keep="steps"))
+    plan = lower(
+        scenario({"count": count, "jitter": {"step": law}}, seed=4, steps=steps, keep="steps")
+    )
     (tally,) = simulate(plan).replicates
     assert np.unique(tally.step_time).size == steps
     # The largest order statistic of n: Gamma(n+1) Gamma(1-1/a) / Gamma(n+1-1/a).
@@ -225,7 +229,9 @@ def test_the_maximum_of_a_far_tail_follows_its_law_beyond_32_bits():
     # uniform has one value; the probability integral transform of the maxima must be uniform.
     steps, count = 20_000, 220_000
     law = {"law": "exponential", "mean": 1}
-    plan = lower(scenario({"count": count, "jitter": {"step": law}}, seed=6, steps=steps, keep="steps"))
+    plan = lower(
+        scenario({"count": count, "jitter": {"step": law}}, seed=6, steps=steps, keep="steps")
+    )
     (tally,) = simulate(plan).replicates
     beyond = count * np.exp(-np.sort(tally.step_time)[::-1][:20])
     # Sums of k unit exponentials over `steps`: the largest 20 points are a Poisson process.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Iterator
 
 from mcsim import catalogue
+from mcsim.fields import Spec, spec_of
 from mcsim.laws import LAWS
-from mcsim.scenario import bundled
+from mcsim.scenario import Scenario, bundled
 from mcsim.tables import table
 from mcsim.units import show
 
@@ -47,11 +49,45 @@ def devices() -> str:
     return f"{table(header, rows, left=(0, 9, 10))}\n{note}"
 
 
+def keys() -> str:
+    """Every key of a scenario, from the declarations that read it."""
+    return table(
+        ["key", "holds", "default", "what it is"], list(_keys(Scenario, "")), left=(0, 1, 2, 3)
+    )
+
+
+def _keys(part: type, path: str) -> Iterator[list[str]]:
+    for field in dataclasses.fields(part):
+        spec = spec_of(field)
+        here = f"{path}.{field.name}" if path else field.name
+        if spec.kind == "tables":
+            here += "[]"
+        if spec.item is not None:
+            yield [here, spec.kind, "", spec.doc]
+            yield from _keys(spec.item, here)
+            continue
+        if field.default is dataclasses.MISSING:
+            default = "required"
+        else:
+            default = "" if field.default is None else str(field.default)
+        yield [here, _holds(spec), default, spec.doc]
+
+
+def _holds(spec: Spec) -> str:
+    if spec.kind == "choice":
+        return " | ".join(spec.choices)
+    if spec.kind == "table":
+        return "law of a time" if spec.dimension == "time" else "law of a factor"
+    if spec.kind == "quantity":
+        return "number" if spec.dimension is None else spec.dimension
+    return spec.kind
+
+
 def laws() -> str:
     """The probability laws with their parameters."""
     rows = []
     for name, law in sorted(LAWS.items()):
-        fields = [f.name for f in dataclasses.fields(law) if f.name != "shapes"]
+        fields = [f.name for f in dataclasses.fields(law) if f.name != "shapes"]  # type: ignore[arg-type]
         forms = " | ".join(", ".join(form) for form in law.forms) or ", ".join(fields)
         rows.append([name, forms, (law.__doc__ or "").partition("\n")[0]])
     return table(["law", "keys", "what it is"], rows, left=(0, 1, 2))

@@ -20,13 +20,15 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FAILED = 1
 USAGE = 2
 
+_LISTS = ("scenarios", "devices", "laws", "keys")
+
 
 class _Failure(click.ClickException):
     """A message on standard error and an exit code; no traceback."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         click.echo(self.message, err=True)
@@ -91,7 +93,9 @@ def _scenario_options(command: Command) -> Command:
     return command
 
 
-def _load(scenario: str, settings: dict[str, str], seed: str | None, engine: str | None) -> Scenario:
+def _load(
+    scenario: str, settings: dict[str, str], seed: str | None, engine: str | None
+) -> Scenario:
     from mcsim.api import load
 
     settings = dict(settings)
@@ -194,14 +198,28 @@ def show(file: Path) -> None:
 
 
 @main.command("list")
-@click.argument("what", required=False, type=click.Choice(["scenarios", "devices", "laws"]))
+@click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List what is bundled: scenarios, devices, laws; by default all of them."""
+    """List the bundled scenarios, the devices, the laws, the keys of a scenario; or all."""
     from mcsim.cli import listing
 
-    parts = [
-        getattr(listing, name)()
-        for name in ("scenarios", "devices", "laws")
-        if what is None or what == name
-    ]
+    parts = [getattr(listing, name)() for name in _LISTS if what is None or what == name]
     click.echo("\n\n".join(parts))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Picture; default: FILE with .png."
+)
+def plot(file: Path, output: Path | None) -> None:
+    """Draw the result in FILE: causes, distribution, and who waits (extra `plot`)."""
+    from mcsim.api import open as open_result
+    from mcsim.results.plot import draw
+
+    if not file.exists():
+        raise ScenarioError(str(file), [Problem("", "no such file")])
+    target = output if output is not None else file.with_suffix(".png")
+    with open_result(file) as dataset:
+        draw(dataset, target)
+    click.echo(f"wrote {target}", err=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.compile import kernel, lane
-from mcsim.engine.philox import Words, philox, to_survival
+from mcsim.engine.philox import Word, Words, philox, to_survival
 from mcsim.laws import FloatArray
 
 DEVICES_PER_BLOCK = 8
@@ -34,7 +34,16 @@ _LOW_HALF = np.uint32(0xFFFF)
 
 
 @lane
-def _kept(block, step, identity, last, k0, k1, threshold, column):  # type: ignore[no-untyped-def]
+def _kept(
+    block: Word,
+    step: Word,
+    identity: Word,
+    last: Word,
+    k0: Word,
+    k1: Word,
+    threshold: Words,
+    column: int,
+) -> Word:
     """Eight bits: which of the eight devices of a block are below their thresholds."""
     a, b, c, d = philox(block, step, identity, last, k0, k1)
     return (
@@ -50,16 +59,16 @@ def _kept(block, step, identity, last, k0, k1, threshold, column):  # type: igno
 
 
 @kernel
-def screen(  # type: ignore[no-untyped-def]
+def screen(
     threshold: Words,
     stall_threshold: Words,
-    count,
+    count: int,
     steps: Words,
-    identity,
-    step_last,
-    stall_last,
-    k0,
-    k1,
+    identity: Word,
+    step_last: Word,
+    stall_last: Word,
+    k0: Word,
+    k1: Word,
     kept: NDArray[np.int32],
     kept_count: NDArray[np.int64],
 ) -> None:
@@ -115,7 +124,9 @@ def screen(  # type: ignore[no-untyped-def]
 
 
 @lane
-def _half(block, half, step, identity, last, k0, k1):  # type: ignore[no-untyped-def]
+def _half(
+    block: Word, half: int, step: Word, identity: Word, last: Word, k0: Word, k1: Word
+) -> Word:
     """One of the eight 16-bit pieces at an address."""
     a, b, c, d = philox(block, step, identity, last, k0, k1)
     word = a
@@ -131,8 +142,8 @@ def _half(block, half, step, identity, last, k0, k1):  # type: ignore[no-untyped
 
 
 @kernel
-def complete(  # type: ignore[no-untyped-def]
-    device: NDArray[np.int32], step: Words, identity, last, k0, k1
+def complete(
+    device: NDArray[np.int32], step: Words, identity: Word, last: Word, k0: Word, k1: Word
 ) -> FloatArray:
     """The whole survival probabilities of some devices in some steps.
 
@@ -145,15 +156,13 @@ def complete(  # type: ignore[no-untyped-def]
         half = device[i] & 7
         high = _half(block, half, step[i], identity, last, k0, k1)
         middle = _half(block, half, step[i], identity, np.uint32(last + _1), k0, k1)
-        low, _, _, _ = philox(
-            np.uint32(device[i]), step[i], identity, np.uint32(last + _2), k0, k1
-        )
+        low, _, _, _ = philox(np.uint32(device[i]), step[i], identity, np.uint32(last + _2), k0, k1)
         out[i] = to_survival(high << _16 | middle, low)
     return out
 
 
 @kernel
-def last_of_each(  # type: ignore[no-untyped-def]
+def last_of_each(
     offsets: NDArray[np.int64],
     time: FloatArray,
     survival: FloatArray,

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba import config
@@ -36,16 +36,17 @@ def kernel(function: Function) -> Function:
     not vectorise. No fastmath: bits must not depend on the width of vectors.
     """
     directory = cache_directory()
-    before = config.CACHE_DIR
+    settings: Any = config
+    before = settings.CACHE_DIR
     # Numba reads this while it decorates; other users of Numba in the process keep their own.
-    config.CACHE_DIR = str(directory or "")
+    settings.CACHE_DIR = str(directory or "")
     try:
-        made: Function = numba.njit(
-            nogil=True, error_model="numpy", cache=directory is not None
-        )(function)
+        compiled = numba.njit(nogil=True, error_model="numpy", cache=directory is not None)(
+            function
+        )
     finally:
-        config.CACHE_DIR = before
-    return made
+        settings.CACHE_DIR = before
+    return cast(Function, compiled)
 
 
 @cache

@@ -1,7 +1,7 @@
 """Counting values in bins that need no range: the bits of a double are its bin.
 
-The leading bits of a double (sign, exponent, ten bits of the mantissa) number bins in the order
-of the values, 1024 to an octave, so a bin is at most 0.1 % wide. Counts of parts add up to the
+The leading bits of a double (sign, exponent, twelve bits of the mantissa) number bins in the order
+of the values, 4096 to an octave, so a bin is at most 0.025 % wide. Counts of parts add up to the
 counts of the whole, whatever the parts.
 """
 
@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from mcsim.laws import FloatArray
 
-_SHIFT = 52 - 10
-_SIGN = np.int64(-(2**63))
-SMALLEST = 2.0**-60
-"""Values nearer to zero (1e-18 s) count as zero, or the bins between -1 and 1 would be millions."""
+_SHIFT = 52 - 12
+SMALLEST = 2.0**-40
+"""Values nearer to zero (1e-12 s) count as zero, or the bins between -1 and 1 would be millions."""
 
 
 def bin_of(value: FloatArray) -> NDArray[np.int64]:
@@ -23,7 +22,7 @@ def bin_of(value: FloatArray) -> NDArray[np.int64]:
     # Bins of the numbers below SMALLEST are skipped, so that those around zero are neighbours.
     skipped = np.float64(SMALLEST).view(np.int64) >> _SHIFT
     size = (np.abs(value).view(np.int64) >> _SHIFT) - skipped + 1
-    return np.where(value < 0, -1, 1) * np.maximum(size, 0)
+    return np.asarray(np.where(value < 0, -1, 1) * np.maximum(size, 0))
 
 
 def edges_of(bin_number: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:

@@ -27,7 +27,9 @@ from mcsim.laws import FloatArray
 GENERATOR = "philox4x32-10, address layout 1"
 """Changes whenever the same seed would give other numbers."""
 
+Word = np.uint32
 Words = NDArray[np.uint32]
+FourWords = tuple[Word, Word, Word, Word]
 
 # Explicit types throughout: in Numba `uint64 op int literal` is a signed number.
 _M0 = np.uint64(0xD2511F53)
@@ -72,7 +74,7 @@ def word_3(replicate: int, purpose: Purpose) -> np.uint32:
 
 
 @lane
-def _round(a, b, c, d, k0, k1):  # type: ignore[no-untyped-def]
+def _round(a: Word, b: Word, c: Word, d: Word, k0: Word, k1: Word) -> FourWords:
     p = _M0 * np.uint64(a)
     q = _M1 * np.uint64(c)
     return (
@@ -84,7 +86,7 @@ def _round(a, b, c, d, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @lane
-def philox(a, b, c, d, k0, k1):  # type: ignore[no-untyped-def]
+def philox(a: Word, b: Word, c: Word, d: Word, k0: Word, k1: Word) -> FourWords:
     """Four random words at the address (a, b, c, d) under the key (k0, k1); all uint32."""
     # Rounds written out: 0.28 ns a word on two cores; as a loop LLVM does not vectorise, 4.7.
     a, b, c, d = _round(a, b, c, d, k0, k1)
@@ -118,7 +120,7 @@ def philox(a, b, c, d, k0, k1):  # type: ignore[no-untyped-def]
 
 
 @lane
-def to_survival(high, low):  # type: ignore[no-untyped-def]
+def to_survival(high: Word, low: Word) -> float:
     """A survival probability from 64 random bits, in [2^-65, 1 - 2^-53].
 
     Midpoints of 2^64 equal cells, so that neither 0 nor 1 occurs.
@@ -128,7 +130,9 @@ def to_survival(high, low):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def survivals(index: Words, step: Words, identity, last, k0, k1) -> FloatArray:  # type: ignore[no-untyped-def]
+def survivals(
+    index: Words, step: Words, identity: Word, last: Word, k0: Word, k1: Word
+) -> FloatArray:
     """One survival probability at each address (index[i], step[i], identity, last).
 
     index, step: shape (n,), uint32; the others uint32. Result: shape (n,), in (0, 1).
@@ -141,7 +145,7 @@ def survivals(index: Words, step: Words, identity, last, k0, k1) -> FloatArray: 
 
 
 @kernel
-def raw_words(counters: Words, k0, k1) -> Words:  # type: ignore[no-untyped-def]
+def raw_words(counters: Words, k0: Word, k1: Word) -> Words:
     """The words at each of `counters`, shape (n, 4), uint32; the generator itself, for tests."""
     out = np.empty_like(counters)
     for i in range(counters.shape[0]):

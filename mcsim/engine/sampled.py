@@ -39,7 +39,7 @@ class Steps:
     def last_site(self) -> NDArray[np.int64]:
         """The site of the very last arrival; among equal times, of the smallest draw."""
         last = self.ready.max(axis=1, keepdims=True)
-        return np.argmin(np.where(self.ready == last, self.draw, np.inf), axis=1)
+        return np.asarray(np.argmin(np.where(self.ready == last, self.draw, np.inf), axis=1))
 
 
 def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:

@@ -118,7 +118,7 @@ class Level:
     def outranked_by(self, time: FloatArray, survival: FloatArray) -> NDArray[np.bool_]:
         """Whether the last arrivals, drawn at `survival`, are above the level; shape (n,)."""
         tied = (time == self.time) & (survival * ALWAYS < self.tie)
-        return (time > self.time) | tied
+        return np.asarray((time > self.time) | tied)
 
 
 EVERY_DEVICE = Level(-np.inf, 0)
@@ -195,11 +195,10 @@ class GroupLaws:
             entry = self.step.first_below(np.full(base.shape, time), base)
             return self.step.threshold(entry)
         step, stall = self.split(base, time, stride=8)
-        return np.minimum(self.step.threshold(step) + self.stall.threshold(stall), ALWAYS)
+        kept = self.step.threshold(step) + self.stall.threshold(stall)
+        return np.asarray(np.minimum(kept, ALWAYS))
 
-    def split(
-        self, base: FloatArray, time: float, *, stride: int = 1
-    ) -> tuple[IntArray, IntArray]:
+    def split(self, base: FloatArray, time: float, *, stride: int = 1) -> tuple[IntArray, IntArray]:
         """Thresholds for the step and for the stall: what is above both is earlier than `time`.
 
         Of all such pairs (or of every `stride`-th) the one that keeps the fewest devices.
@@ -232,9 +231,7 @@ class GroupLaws:
             time = np.full(base.shape, level.time)
             above = self.step.first_at_most(time, base)
             at = self.step.first_below(time, base)
-            threshold = np.clip(
-                level.tie, self.step.threshold(above), self.step.threshold(at)
-            )
+            threshold = np.clip(level.tie, self.step.threshold(above), self.step.threshold(at))
             # Means are tabulated on the grid: the next threshold of it keeps a little more.
             entry = np.searchsorted(self.step.level, threshold)
             threshold = self.step.level[entry]

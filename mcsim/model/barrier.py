@@ -14,7 +14,7 @@ def slowest_of(survival: FloatArray, participants: int) -> FloatArray:
     The maximum of n independent draws has the distribution function F^n, so one draw serves all
     of them. Any shape; the digits of small probabilities are kept.
     """
-    return -np.expm1(np.log1p(-survival) / participants)
+    return np.asarray(-np.expm1(np.log1p(-survival) / participants))
 
 
 def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> FloatArray:
@@ -27,7 +27,7 @@ def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> F
     them is there, and each hands the result to its devices. Communication of a site hides
     behind the part `overlap` of its compute time. A later arrival never ends a step sooner.
     """
-    last = ready.max(axis=1)
+    last: FloatArray = ready.max(axis=1)
     if barrier is None:
         return last
     arrival = (1 - barrier.overlap) * ready + np.array(barrier.up)
@@ -38,4 +38,4 @@ def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> F
         else:
             arrival[:, one.site] += delay[:, column]
     met = arrival.max(axis=1) + (barrier.across + across)
-    return np.maximum(last, met + max(barrier.down))
+    return np.asarray(np.maximum(last, met + max(barrier.down)))

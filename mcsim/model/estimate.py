@@ -10,7 +10,7 @@ from mcsim.model.lower import lower
 from mcsim.model.plan import Plan
 from mcsim.scenario import Scenario
 from mcsim.tables import table
-from mcsim.units import show
+from mcsim.units import Dimension, show
 
 # Measured on two cores at 2.6 GHz by benchmarks/sampled.py, rounded up; other machines differ.
 _SECONDS_PER_DRAW = 0.6e-9
@@ -61,7 +61,7 @@ def refuse_beyond_memory(scenario: Scenario, threads: int = 1) -> None:
     if needed > there:
         message = (
             f"a run needs about {show(needed, 'data')} of memory, and this machine has"
-            f" {show(float(there), 'data')}; take fewer devices, or keep = \"summary\""
+            f' {show(float(there), "data")}; take fewer devices, or keep = "summary"'
         )
         raise ScenarioError(scenario.name, [Problem("", message)])
 
@@ -114,11 +114,10 @@ def _disturbances(plan: Plan) -> list[str]:
         for law, groups in laws.items():
             whose = "all" if len(groups) == len(plan.groups) else ", ".join(groups)
             mean, spread = law.expectation(), law.variance() ** 0.5
-            unit = "time" if name == "stall" else None
+            unit: Dimension | None = "time" if name == "stall" else None
             label = name.removesuffix("_factor")
-            lines.append(
-                f"{label:<15} {type(law).name}: mean {show(mean, unit)}, sd {show(spread, unit)} ({whose})"
-            )
+            moments = f"mean {show(mean, unit)}, sd {show(spread, unit)}"
+            lines.append(f"{label:<15} {type(law).name}: {moments} ({whose})")
     return lines or ["disturbances    none"]
 
 

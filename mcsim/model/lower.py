@@ -65,7 +65,8 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
         assert fleet.compute is not None
         return fleet.compute / fleet.efficiency
     workload = scenario.workload
-    assert workload is not None and workload.compute is not None
+    assert workload is not None
+    assert workload.compute is not None
     assert workload.reference is not None
     reference = catalogue.device(workload.reference).peak[workload.precision]
     peak = catalogue.device(fleet.device).peak[workload.precision]

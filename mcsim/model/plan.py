@@ -15,7 +15,8 @@ class Group:
     """Like devices at one site; devices are numbered from 0, by node and rack.
 
     identity: the group's word in the address of every draw. site: index among the plan's sites.
-    compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is None is the constant 1 (stall: 0).
+    compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is
+    None is the constant 1 (stall: 0).
     """
 
     name: str
@@ -100,6 +101,13 @@ class Plan:
     sites: tuple[SitePlan, ...]
     barrier: Barrier | None
     ideal_step_time: float
+
+    @property
+    def has_finite_variance(self) -> bool:
+        """Whether step times have a variance, given the cluster: a mean has an error only then."""
+        laws = [law for group in self.groups for law in (group.step, group.stall) if law]
+        laws += [delay.law for delay in self.barrier.delays] if self.barrier else []
+        return all(law.variance() < float("inf") for law in laws)
 
     @property
     def devices(self) -> int:

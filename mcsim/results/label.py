@@ -35,6 +35,10 @@ def label(tally: Tally, scenario: Scenario, cost: Cost) -> xr.Dataset:
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
         variables.update(_variables(statistic, summary))
+    if not tally.plan.has_finite_variance:
+        remark = "a law of this scenario has an infinite variance: no standard error is valid"
+        for name in ("step_time_mean", "step_time_std", "slowdown", "compute_time_mean"):
+            variables[name].attrs["comment"] = remark
     if tally.plan.keep_steps:
         times = np.array([replicate.step_time for replicate in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
@@ -101,9 +105,7 @@ def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
         "bin_lower": variable(
             ("bin",), summary.bounds[:, 0], "s", "least step time in the histogram's bin"
         ),
-        "bin_upper": variable(
-            ("bin",), summary.bounds[:, 1], "s", "end of the histogram's bin"
-        ),
+        "bin_upper": variable(("bin",), summary.bounds[:, 1], "s", "end of the histogram's bin"),
     }
     if plan.keep_steps:
         coordinates["step"] = variable(("step",), np.arange(plan.steps), "1", "number of the step")

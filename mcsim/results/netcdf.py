@@ -57,7 +57,7 @@ def write(dataset: xr.Dataset, path: Path) -> None:
 
 
 def _write_netcdf(dataset: xr.Dataset, path: Path) -> None:
-    packed = {"zlib": True, "shuffle": True, "complevel": 4}
+    packed: dict[str, object] = {"zlib": True, "shuffle": True, "complevel": 4}
     encoding = {
         str(name): {**(packed if variable.ndim and variable.dtype.kind != "U" else {})}
         for name, variable in dataset.variables.items()

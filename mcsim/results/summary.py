@@ -24,9 +24,10 @@ def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
     cluster and the sampling of steps; with one cluster only the steps' own.
     """
     values: FloatArray = dataset[name].values
-    if values.size > 1:
-        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
-    return float(values[0]), float(dataset[f"{name}_stderr"].values[0])
+    within: FloatArray = dataset[f"{name}_stderr"].values
+    if values.size == 1 or np.isnan(within).all():
+        return float(values.mean()), float(within[0])
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
 
 
 def with_error(value: float, error: float) -> tuple[str, str]:
@@ -54,37 +55,38 @@ def _head(dataset: xr.Dataset) -> str:
     )
 
 
-def _causes(dataset: xr.Dataset) -> str:
-    """From the ideal to what is achieved, each cause with what it adds."""
+def causes(dataset: xr.Dataset) -> list[tuple[str, float, float]]:
+    """From the ideal to what is achieved: each cause with the seconds it adds and their error."""
     ideal = float(dataset.ideal_step_time)
     equal = float(dataset.undisturbed_step_time)
     compute, compute_error = estimate(dataset, "compute_time_mean")
-    communication, communication_error = estimate(dataset, "communication_time_mean")
-    step, step_error = estimate(dataset, "step_time_mean")
+    return [
+        ("ideal: nothing disturbs, work by speed, free network", ideal, 0.0),
+        ("+ equal work on unequal devices", equal - ideal, 0.0),
+        ("+ waiting for the slowest specimen, jitter and stalls", compute - equal, compute_error),
+        (
+            "+ communication that compute does not hide",
+            *estimate(dataset, "communication_time_mean"),
+        ),
+        ("= mean step time", *estimate(dataset, "step_time_mean")),
+    ]
+
+
+def _causes(dataset: xr.Dataset) -> str:
+    ideal = float(dataset.ideal_step_time)
+    rows = []
+    for name, seconds, error in causes(dataset):
+        value, uncertainty = with_error(seconds, error)
+        of_ideal = f"{100 * seconds / ideal:.1f} %"
+        rows.append([name, value, uncertainty and f"± {uncertainty}", of_ideal])
     share, share_error = estimate(dataset, "efficiency")
     gpus, gpus_error = estimate(dataset, "effective_gpus")
     devices = int(dataset.group_devices.sum())
-
-    def row(what: str, seconds: float, error: float | None) -> list[str]:
-        value, uncertainty = with_error(seconds, error or 0.0)
-        return [what, value, uncertainty and f"± {uncertainty}", f"{100 * seconds / ideal:.1f} %"]
-
-    causes = table(
-        ["what a step takes", "s", "std. error", "of the ideal"],
-        [
-            row("ideal: nothing disturbs, work by speed, free network", ideal, None),
-            row("+ equal work on unequal devices", equal - ideal, None),
-            row("+ waiting for the slowest specimen, jitter and stalls", compute - equal,
-                compute_error),
-            row("+ communication that compute does not hide", communication, communication_error),
-            row("= mean step time", step, step_error),
-        ],
-    )
-    verdict = (
-        f"efficiency {percent(share, share_error)}:"
+    return (
+        table(["what a step takes", "s", "std. error", "of the ideal"], rows)
+        + f"\n\nefficiency {percent(share, share_error)}:"
         f" {gpus:,.0f} ± {gpus_error:,.0f} effective GPUs of {devices:,}"
     )
-    return f"{causes}\n\n{verdict}"
 
 
 def _spread(dataset: xr.Dataset) -> str:
@@ -115,4 +117,3 @@ def _groups(dataset: xr.Dataset) -> str:
         rows,
         left=(0, 1),
     )
-

@@ -1,0 +1,89 @@
+"""A result as a picture: what a step takes and why, how it is distributed, who waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from mcsim.errors import ResultError
+from mcsim.results.summary import causes, estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BLUE, _RED, _GREY = "#3b6ea5", "#c8553d", "#8d99ae"
+
+
+def draw(dataset: xr.Dataset, path: Path) -> None:
+    """Draw a result into a file; its suffix chooses the format. Raises ResultError."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ResultError("drawing needs matplotlib: pip install 'mcsim[plot]'") from None
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    waterfall, distribution, waits = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
+    _draw_causes(waterfall, dataset)
+    _draw_distribution(distribution, dataset)
+    _draw_waits(waits, dataset)
+    share, error = estimate(dataset, "efficiency")
+    devices = int(dataset.group_devices.sum())
+    figure.suptitle(
+        f"{dataset.attrs['scenario_name']}: {devices:,} devices,"
+        f" efficiency {100 * share:.2f} ± {100 * error:.2f} %"
+    )
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error_of_file:
+        raise ResultError(f"{path}: cannot write the picture: {error_of_file}") from None
+
+
+def _draw_causes(axes: Axes, dataset: xr.Dataset) -> None:
+    """A waterfall from the ideal step to the real one."""
+    start = 0.0
+    for row, (name, seconds, _) in enumerate(causes(dataset)):
+        total = name.startswith(("ideal", "="))
+        left = 0.0 if total else start
+        axes.barh(row, seconds, left=left, color=_BLUE if total else _RED)
+        axes.text(left + seconds, row, f" {seconds:.3g} s", va="center")
+        start = left + seconds
+    axes.set_yticks(
+        range(5),
+        ["ideal", "unequal devices", "slowest specimen,\njitter, stalls", "communication", "step"],
+    )
+    axes.invert_yaxis()
+    axes.margins(x=0.25)
+    axes.set_xlabel("time, s")
+    axes.set_title("what a step takes")
+
+
+def _draw_distribution(axes: Axes, dataset: xr.Dataset) -> None:
+    """The survival function of the step time, one line a cluster."""
+    edges = dataset.bin_upper.values
+    for counts in dataset.step_time_histogram.values:
+        survival = 1 - np.cumsum(counts) / counts.sum()
+        inside = survival > 0
+        axes.semilogy(edges[inside], survival[inside], color=_GREY, lw=1)
+    axes.set_xlabel("step time, s")
+    axes.set_ylabel("share of steps that take longer")
+    axes.set_title("distribution, a line a cluster")
+
+
+def _draw_waits(axes: Axes, dataset: xr.Dataset) -> None:
+    """Who waits how long, and who is waited for."""
+    places = np.arange(dataset.sizes["group"])
+    for offset, (name, text, colour) in enumerate(
+        [
+            ("wait_fraction", "of the step waiting", _GREY),
+            ("straggler_share", "last arrivals", _RED),
+        ]
+    ):
+        values = dataset[name].mean("replicate").values
+        axes.barh(places + 0.4 * offset, 100 * values, height=0.38, color=colour, label=text)
+    axes.set_yticks(places + 0.2, [str(group) for group in dataset.group.values])
+    axes.invert_yaxis()
+    axes.set_xlabel("share, %")
+    axes.set_title("who waits, who is waited for")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
