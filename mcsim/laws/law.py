@@ -17,7 +17,7 @@ from mcsim.units import Dimension
 FloatArray = NDArray[np.float64]
 
 
-class LawFault(McsimError, ValueError):
+class LawFault(McsimError, ValueError):  # noqa: N818 - it reads as what it is
     """A law's parameter is wrong. `key` names it, relative to the law."""
 
     def __init__(self, key: str, message: str) -> None:
@@ -87,6 +87,15 @@ class Law(ABC):
         Raises LawFault.
         """
         return self
+
+
+def as_array(numbers: FloatArray) -> FloatArray:
+    """As float64, one after the other in memory, of the same shape.
+
+    NumPy's log, exp and power of a strided array differ in the last bit from those of a compact
+    one; a law must give the same bits for the same number wherever it stands.
+    """
+    return np.asarray(numbers, dtype=np.float64, order="C")
 
 
 LawType = TypeVar("LawType", bound=type[Law])
