@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.errors import ResultError
-from mcsim.results.summary import causes, estimate
+from mcsim.results.summary import causes, estimate, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,7 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
     share, error = estimate(dataset, "efficiency")
     devices = int(dataset.group_devices.sum())
     figure.suptitle(
-        f"{dataset.attrs['scenario_name']}: {devices:,} devices,"
-        f" efficiency {100 * share:.2f} ± {100 * error:.2f} %"
+        f"{dataset.attrs['scenario_name']}: {devices:,} devices, efficiency {percent(share, error)}"
     )
     try:
         figure.savefig(path, dpi=120)

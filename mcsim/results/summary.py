@@ -82,10 +82,11 @@ def _causes(dataset: xr.Dataset) -> str:
     share, share_error = estimate(dataset, "efficiency")
     gpus, gpus_error = estimate(dataset, "effective_gpus")
     devices = int(dataset.group_devices.sum())
+    around = f" ± {gpus_error:,.0f}" if gpus_error > 0 else ""
     return (
         table(["what a step takes", "s", "std. error", "of the ideal"], rows)
         + f"\n\nefficiency {percent(share, share_error)}:"
-        f" {gpus:,.0f} ± {gpus_error:,.0f} effective GPUs of {devices:,}"
+        f" {gpus:,.0f}{around} effective GPUs of {devices:,}"
     )
 
 

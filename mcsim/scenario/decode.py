@@ -44,9 +44,12 @@ def _written(value: object) -> str:
     match value:
         case bool():
             return "true" if value else "false"
-        case int():
+        case Integral():
             # Python refuses to print integers of thousands of digits.
-            return str(value) if value.bit_length() < 200 else "a number of more than 60 digits"
+            number = int(value)
+            return str(number) if abs(number) < 10**60 else "a number of more than 60 digits"
+        case float():
+            return repr(float(value))
         case str():
             return f'"{value}"' if value.isprintable() else json.dumps(value)
         case Mapping():

@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws.suggest import did_you_mean
@@ -37,14 +37,15 @@ def load_scenario(where: str | Path, settings: Mapping[str, str] | None = None) 
     Raises ScenarioError with every problem there is.
     """
     if str(where) == "-":
-        return parse_scenario(_text(sys.stdin.buffer, "<stdin>"), "<stdin>", Path(), settings)
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        return parse_scenario(_text(data, "<stdin>"), "<stdin>", Path(), settings)
     scenarios = bundled()
     path = Path(where)
     try:
         if str(where) in scenarios and not path.exists():
             path = scenarios[str(where)]
         with path.open("rb") as file:
-            text = _text(file, str(where))
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         near = did_you_mean(str(where), scenarios)
         message = f"no such file, nor a bundled scenario{near}; there are {', '.join(scenarios)}"
@@ -52,7 +53,7 @@ def load_scenario(where: str | Path, settings: Mapping[str, str] | None = None) 
     except (OSError, ValueError) as error:
         message = getattr(error, "strerror", None) or str(error)
         raise ScenarioError(str(where), [Problem("", message)]) from None
-    return parse_scenario(text, path.name, path.parent, settings)
+    return parse_scenario(_text(data, path.name), path.name, path.parent, settings)
 
 
 def parse_scenario(
@@ -86,8 +87,7 @@ def _too_deep(value: object, levels: int = MAX_DEPTH) -> bool:
     return levels < 0 or any(_too_deep(item, levels - 1) for item in inner)
 
 
-def _text(file: IO[bytes], source: str) -> str:
-    data = file.read(MAX_BYTES + 1)
+def _text(data: bytes, source: str) -> str:
     if len(data) > MAX_BYTES:
         message = f"larger than {MAX_BYTES // 1024**2} MiB, which no scenario is"
         raise ScenarioError(source, [Problem("", message)])
