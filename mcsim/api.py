@@ -65,5 +65,6 @@ def _is_result(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(4).startswith(_NETCDF)
-    except OSError:
+    except (OSError, ValueError):
+        # A ValueError where the name cannot be a file's, which the loader says better.
         return False

@@ -30,7 +30,6 @@ def lower(scenario: Scenario) -> Plan:
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
     require_distinct("link", (link_name(link) for link in scenario.link))
-    workload = scenario.workload
     return Plan(
         seed=scenario.run.seed,
         steps=scenario.run.steps,
@@ -41,8 +40,8 @@ def lower(scenario: Scenario) -> Plan:
         barrier=barrier_of(
             scenario.network,
             scenario.link,
-            workload.gradient if workload is not None else None,
-            workload.overlap if workload is not None else 0.0,
+            scenario.workload.gradient,
+            scenario.workload.overlap,
             sites,
             groups,
         ),
@@ -65,7 +64,6 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
         assert fleet.compute is not None
         return fleet.compute / fleet.efficiency
     workload = scenario.workload
-    assert workload is not None
     assert workload.compute is not None
     assert workload.reference is not None
     reference = catalogue.device(workload.reference).peak[workload.precision]
