@@ -302,8 +302,8 @@ def test_a_table_must_exist_and_be_of_the_law_s_dimension() -> None:
     assert caught.value.key == "table"
 
 
-def test_a_million_values_are_quick_to_use() -> None:
-    values = tuple(np.random.default_rng(7).random(1_000_000).tolist())
+def test_very_many_values_can_be_used() -> None:
+    values = tuple(np.random.default_rng(7).random(300_000).tolist())
     law = Empirical(values=values)
     s = np.random.default_rng(8).random(100_000)
     assert law.quantile(s) == pytest.approx(1 - s, abs=0.005)

@@ -1,6 +1,6 @@
 """The law of measured values: a file's column, a list, or a table of the catalogue.
 
-See Also: numpy.quantile, with its default method "linear".
+See Also: numpy.quantile, with its default method "linear"; mcsim.laws.polyline.
 """
 
 from __future__ import annotations
@@ -15,25 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mcsim import fields
 from mcsim.catalogue import distribution
 from mcsim.errors import McsimError, UnitError
 from mcsim.laws.column import MAX_ROWS, read_column
 from mcsim.laws.law import FloatArray, Law, LawFault, as_array, law
+from mcsim.laws.polyline import Polyline
 from mcsim.units import Dimension, parse
-
-
-class Nodes(NamedTuple):
-    """The nodes of the piecewise-linear quantile function, ascending in value.
-
-    below, above: P(X <= value) and P(X > value), each with its own digits.
-    """
-
-    value: FloatArray
-    below: FloatArray
-    above: FloatArray
 
 
 class ParetoTail(NamedTuple):
@@ -76,14 +65,7 @@ class Empirical(Law):
 
     def quantile(self, survival: FloatArray) -> FloatArray:
         survival = as_array(survival)
-        if self._nodes.value.size == 1:
-            return np.full(survival.shape, self._nodes.value[0])
-        upper = survival < 0.5
-        x = np.empty_like(survival)
-        x[~upper] = self._from_bottom(1.0 - survival[~upper])
-        # Rounding must not let the upper half dip below the lower.
-        middle = self._from_bottom(np.array([0.5]))[0]
-        x[upper] = np.maximum(self._from_top(survival[upper]), middle)
+        x = self._line.quantile(survival)
         if self._tail is not None:
             joint, share, gamma = self._tail
             beyond = survival < share
@@ -93,40 +75,31 @@ class Empirical(Law):
 
     def survival(self, x: FloatArray) -> FloatArray:
         x = as_array(x)
-        cell, into = self._place(x)
-        above = np.concatenate([[1.0], self._nodes.above, [0.0]])
-        result = above[cell + 1] + (1.0 - into) * (above[cell] - above[cell + 1])
+        result = self._line.survival(x)
         if self._tail is not None:
             joint, share, gamma = self._tail
-            with np.errstate(divide="ignore"):
-                exponent = np.divide(1.0, gamma)
-                tail = share * (joint / np.maximum(x, joint)) ** exponent if gamma else 0.0
-            result = np.where(x < joint, result, tail)
+            # From the joint on the ratio is below 1, so that an infinite alpha leaves nothing.
+            alpha = np.inf if gamma == 0.0 else 1.0 / gamma
+            beyond = share * (joint / np.maximum(x, np.nextafter(joint, np.inf))) ** alpha
+            result = np.where(x < joint, result, beyond)
         return np.asarray(result)
 
     def distribution(self, x: FloatArray) -> FloatArray:
         x = as_array(x)
-        cell, into = self._place(x)
-        below = np.concatenate([[0.0], self._nodes.below, [1.0]])
-        result = below[cell] + into * (below[cell + 1] - below[cell])
+        result = self._line.distribution(x)
         if self._tail is not None:
             result = np.where(x < self._tail.joint, result, 1.0 - self.survival(x))
         return np.asarray(result)
 
     def expectation(self) -> float:
-        if self._nodes.value.size == 1:
-            return float(self._nodes.value[0])
-        value, share = self._body
-        mean = float(share @ (0.5 * (value[:-1] + value[1:])))
+        mean = self._body.first_moment()
         if self._tail is not None:
             mean += self._tail.share * self._tail.joint / (1.0 - self._tail.gamma)
         return mean
 
     def variance(self) -> float:
         mean = self.expectation()
-        value, share = self._body
-        a, b = value[:-1] - mean, value[1:] - mean
-        variance = float(share @ (a * a + a * b + b * b)) / 3.0
+        variance = self._body.second_moment(mean)
         if self._tail is not None:
             joint, weight, gamma = self._tail
             if gamma >= 0.5:
@@ -137,11 +110,11 @@ class Empirical(Law):
         return variance
 
     def jumps(self) -> FloatArray:
-        above = self._nodes.above[1:-1]
+        above = self._line.above[1:-1]
         return above if self._tail is None else above[above >= self._tail.share]
 
     def knots(self) -> FloatArray:
-        value = self._nodes.value
+        value = self._line.value
         if self._tail is not None:
             value = value[value <= self._tail.joint]
         repeated = value[1:][np.diff(value) == 0.0]
@@ -226,7 +199,7 @@ class Empirical(Law):
         if count >= len(self.values):
             yield "tail", "a Pareto tail needs at least 3 values"
             return
-        joint = self._nodes.value[-1 - count]
+        joint = self._line.value[-1 - count]
         if joint <= 0.0:
             yield "tail", f"a Pareto tail cannot start at {joint:.6g}, which is not above 0"
         elif self._tail is not None and self._tail.gamma >= 1.0:
@@ -238,69 +211,27 @@ class Empirical(Law):
             )
 
     @cached_property
-    def _nodes(self) -> Nodes:
+    def _line(self) -> Polyline:
         if not self.values:
             raise LawFault("", "the data of this empirical law has not been read (see `resolved`)")
-        value = np.array(self.values)
-        if self.probabilities:
-            below = np.array(self.probabilities)
-            return Nodes(value, below, 1.0 - below)
-        rank = np.arange(value.size, dtype=np.float64)
-        last = max(value.size - 1, 1)
-        if value.size == 1:
-            return Nodes(value, np.ones(1), np.zeros(1))
-        return Nodes(np.sort(value), rank / last, rank[::-1] / last)
+        return Polyline.of(self.values, self.probabilities)
 
     @cached_property
     def _tail(self) -> ParetoTail | None:
         if self.tail == "none":
             return None
-        value, _, above = self._nodes
-        joint_at = value.size - 1 - _tail_count(value.size)
-        joint = float(value[joint_at])
-        gamma = float(np.mean(np.log(value[joint_at + 1 :] / joint)))
-        return ParetoTail(joint, float(above[joint_at]), gamma)
+        line = self._line
+        joint_at = line.value.size - 1 - _tail_count(line.value.size)
+        joint = float(line.value[joint_at])
+        gamma = float(np.mean(np.log(line.value[joint_at + 1 :] / joint)))
+        return ParetoTail(joint, float(line.above[joint_at]), gamma)
 
     @cached_property
-    def _body(self) -> tuple[FloatArray, FloatArray]:
-        """The nodes below the tail, and the probability between each two."""
-        value, below, _ = self._nodes
-        if self._tail is not None:
-            kept = value.size - _tail_count(value.size)
-            value, below = value[:kept], below[:kept]
-        return value, np.diff(below)
-
-    def _from_bottom(self, p: FloatArray) -> FloatArray:
-        """The quantile at P(X <= x) = p."""
-        value, below, _ = self._nodes
-        cell, into = self._cell(p, below)
-        low, high = value[cell], value[cell + 1]
-        return np.minimum(low + into * (high - low), high)
-
-    def _from_top(self, s: FloatArray) -> FloatArray:
-        """The quantile at P(X > x) = s, counted from the largest value, which keeps the digits."""
-        value, _, above = self._nodes
-        cell, into = self._cell(s, above[::-1])
-        high, low = value[-1 - cell], value[-2 - cell]
-        return np.maximum(high - into * (high - low), low)
-
-    def _cell(self, share: FloatArray, ladder: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
-        """Between which two steps of the ascending ladder each share is, and how far into it."""
-        last = ladder.size - 2
-        if not self.probabilities:
-            place = share * (ladder.size - 1)
-            cell = np.minimum(place.astype(np.intp), last)
-            return cell, place - cell
-        cell = np.clip(np.searchsorted(ladder, share, side="right") - 1, 0, last)
-        return cell, (share - ladder[cell]) / (ladder[cell + 1] - ladder[cell])
-
-    def _place(self, x: FloatArray) -> tuple[NDArray[np.intp], FloatArray]:
-        """How many values are at or below x, and how far x is towards the next, from 0 to 1."""
-        value = self._nodes.value
-        cell = np.searchsorted(value, x, side="right")
-        low, high = value[np.maximum(cell - 1, 0)], value[np.minimum(cell, value.size - 1)]
-        inside = (cell > 0) & (cell < value.size)
-        return cell, np.where(inside, (x - low) / np.where(inside, high - low, 1.0), 0.0)
+    def _body(self) -> Polyline:
+        """What lies below the tail."""
+        if self._tail is None:
+            return self._line
+        return self._line.lowest(self._line.value.size - _tail_count(self._line.value.size))
 
 
 def _tail_count(size: int) -> int:
