@@ -13,11 +13,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcsim"
 ALLOWED = {
     "errors": (set(), set()),
     "tables": (set(), set()),
+    "suggest": (set(), set()),
     "units": ({"errors"}, set()),
     "fields": ({"units"}, set()),
-    "catalogue": ({"errors", "units"}, set()),
-    "laws": ({"errors", "units", "fields", "catalogue"}, {"numpy", "scipy"}),
-    "scenario": ({"errors", "units", "fields", "catalogue", "laws"}, set()),
+    "catalogue": ({"errors", "units", "suggest"}, set()),
+    "laws": ({"errors", "units", "fields", "suggest", "catalogue"}, {"numpy", "scipy"}),
+    "scenario": ({"errors", "units", "fields", "suggest", "catalogue", "laws"}, set()),
     "model": (
         {"errors", "units", "catalogue", "laws", "scenario", "tables"},
         {"numpy", "scipy"},

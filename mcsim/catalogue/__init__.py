@@ -5,7 +5,6 @@ The data stands in the TOML files beside this one, in readable units; it is read
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from mcsim.errors import McsimError
+from mcsim.suggest import did_you_mean
 from mcsim.units import Dimension, parse
 
 Entry = TypeVar("Entry")
@@ -108,9 +108,8 @@ def medium(name: str) -> Medium:
 def _find(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:
     if name in entries:
         return entries[name]
-    near = difflib.get_close_matches(name, list(entries), n=1)
-    hint = f' (did you mean "{near[0]}"?)' if near else ""
-    raise McsimError(f'unknown {kind} "{name}"{hint}; there are {", ".join(entries)}')
+    near = did_you_mean(name, entries)
+    raise McsimError(f'unknown {kind} "{name}"{near}; there are {", ".join(entries)}')
 
 
 def _entries(file: str, make: Any) -> Mapping[str, Any]:

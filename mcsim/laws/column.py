@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from mcsim.laws.law import LawFault
-from mcsim.laws.suggest import did_you_mean
+from mcsim.suggest import did_you_mean
 
 MAX_ROWS = 1_000_000
 

@@ -158,7 +158,11 @@ class Empirical(Law):
                 size = parse(f"1 {self.unit}", dimension)
             except UnitError as error:
                 raise LawFault("unit", str(error)) from None
-        return tuple(size * x for x in read_column(directory / self.file, self.column))
+        numbers = read_column(directory / self.file, self.column)
+        if size < 1.0:
+            # By the inverse, which is a whole number: 5 us is 5e-6 then, and not its neighbour.
+            return tuple(x / round(1.0 / size) for x in numbers)
+        return tuple(x * size for x in numbers)
 
     @staticmethod
     def _from_catalogue(

@@ -16,7 +16,7 @@ import numpy as np
 
 from mcsim import fields
 from mcsim.laws.law import FloatArray, Law, LawFault, as_array, law
-from mcsim.laws.suggest import did_you_mean
+from mcsim.suggest import did_you_mean
 
 DEEPEST = 2.0**-65
 """The survival down to which a law must know its tail."""

@@ -14,8 +14,8 @@ from typing import Any
 from mcsim.errors import Problem, UnitError
 from mcsim.fields import Spec, spec_of
 from mcsim.laws import LAWS, Law, LawFault
-from mcsim.laws.suggest import did_you_mean
 from mcsim.scenario.paths import join, quoted
+from mcsim.suggest import did_you_mean
 from mcsim.units import Dimension, parse
 
 MAX_TEXT_LENGTH = 1_000

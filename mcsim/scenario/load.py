@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mcsim.errors import Problem, ScenarioError
-from mcsim.laws.suggest import did_you_mean
 from mcsim.scenario.lines import key_lines, line_of
 from mcsim.scenario.overrides import assign, typed
 from mcsim.scenario.scenario import Scenario
+from mcsim.suggest import did_you_mean
 
 MAX_BYTES = 64 * 1024**2
 """A scenario of a million measured values has about 20 MB; what is larger is something else."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.fields import Spec
-from mcsim.laws.suggest import did_you_mean
 from mcsim.scenario.decode import specs_of
 from mcsim.scenario.paths import join, quoted, split
+from mcsim.suggest import did_you_mean
 
 
 def assign(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -14,7 +14,6 @@ from typing import Any, Self
 from mcsim import catalogue, fields
 from mcsim.errors import ScenarioError
 from mcsim.laws import Law
-from mcsim.laws.suggest import did_you_mean
 from mcsim.scenario.decode import UNREADABLE, Decoder, listing
 from mcsim.scenario.overrides import assign
 from mcsim.scenario.schema import (
@@ -30,6 +29,7 @@ from mcsim.scenario.schema import (
     Workload,
 )
 from mcsim.scenario.toml import dumps
+from mcsim.suggest import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
