@@ -136,26 +136,29 @@ class Link(Part):
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
 
 
-@dataclass(frozen=True)
-class NodeLevel(Part):
+@dataclass(frozen=True, kw_only=True)
+class Level(Part):
+    """What the levels of the network inside a site have in common."""
+
+    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
+    delay: Law | None = fields.law("random delay of one member in one all-reduce", "time")
+    algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeLevel(Level):
     """The network among the devices of a node."""
 
     bandwidth: float | None = fields.quantity(
         "per device and direction; default: the catalogue's", "rate", default=None, above=0
     )
-    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
-    delay: Law | None = fields.law("random delay of one device in one all-reduce", "time")
-    algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
 
 
-@dataclass(frozen=True)
-class SiteLevel(Part):
-    """The network among the nodes of a site."""
+@dataclass(frozen=True, kw_only=True)
+class SiteLevel(Level):
+    """The network among the nodes of a site; each device has an adapter of its own."""
 
     bandwidth: float = fields.quantity("per device and direction", "rate", above=0)
-    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
-    delay: Law | None = fields.law("random delay of one node in one all-reduce", "time")
-    algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
 
 
 @dataclass(frozen=True)
