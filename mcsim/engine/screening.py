@@ -25,6 +25,8 @@ from mcsim.laws import FloatArray, Law
 
 IntArray = NDArray[np.int64]
 
+_ROOM = 4 * np.finfo(np.float64).eps
+
 _SINGLE_BINS = 128
 _SHARED_BINS = 128
 
@@ -78,33 +80,33 @@ class LawTable:
     def ascending(self) -> FloatArray:
         return -self.quantile
 
-    def first_at_most(self, time: FloatArray, base: FloatArray) -> IntArray:
-        """The first entry whose `base * quantile` is at most `time`; their number if none is."""
-        return self._first(time, base, strict=False)
+    def first_at_most(self, time: float, base: FloatArray) -> IntArray:
+        """The first entry whose `base * quantile` is at most `time`; their number if none is.
 
-    def first_below(self, time: FloatArray, base: FloatArray) -> IntArray:
-        """The first entry whose `base * quantile` is below `time`; their number if none is."""
-        return self._first(time, base, strict=True)
+        Exact, by all products: for the few base times of bins.
+        """
+        return np.asarray(np.count_nonzero(base[:, None] * self.quantile > time, axis=1))
 
-    def _first(self, time: FloatArray, base: FloatArray, *, strict: bool) -> IntArray:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ratio = np.where(base > 0, time / base, np.where(time < 0, -np.inf, np.inf))
-        entry = np.searchsorted(self.ascending, -ratio, side="right" if strict else "left")
-        # The division has rounded: settle by the product, which is what a device's time is.
-        size = self.quantile.size
-        for _ in range(2):
-            value = base * self.quantile[np.minimum(entry, size - 1)]
-            late = value >= time if strict else value > time
-            entry = entry + (late & (entry < size))
-        for _ in range(2):
-            value = base * self.quantile[np.maximum(entry - 1, 0)]
-            early = value < time if strict else value <= time
-            entry = entry - (early & (entry > 0))
-        return entry
+    def first_below(self, time: float, base: FloatArray) -> IntArray:
+        """The first entry whose `base * quantile` is below `time`; as `first_at_most`."""
+        return np.asarray(np.count_nonzero(base[:, None] * self.quantile >= time, axis=1))
+
+    def first_surely_below(self, time: float, base: FloatArray) -> IntArray:
+        """An entry whose `base * quantile` is below `time`, if not always the first such.
+
+        For many positive base times: found by division, with room for its rounding.
+        """
+        ratio = time / base
+        ratio -= _ROOM * np.abs(ratio)
+        return np.searchsorted(self.ascending, -ratio, side="right")
 
     def threshold(self, entry: IntArray) -> IntArray:
         """The threshold of an entry; that of none of the entries keeps every draw."""
         return np.append(self.level, ALWAYS)[entry]
+
+    def expected(self, entry: IntArray) -> FloatArray:
+        """The mean of a draw at or above the threshold of an entry; 0 where there is none."""
+        return np.append(self.mean_above, 0.0)[entry]
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,14 @@ class Bins:
     """Base times of a group in few bins: the largest alone, the others with their neighbours.
 
     index: shape (devices,), the bin of each. latest, middle: shape (bins,), s, the largest and
-    the median of a bin. weight: its devices.
+    the median of a bin. weight: its devices. pure: whether all devices of each bin are equal.
     """
 
     index: IntArray
     latest: FloatArray
     middle: FloatArray
     weight: IntArray
+    pure: bool
 
     @classmethod
     def of(cls, base: FloatArray) -> Bins:
@@ -160,7 +163,8 @@ class Bins:
         order = np.argsort(base, kind="stable")
         ordered = base[order]
         distinct = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0)
-        if distinct.size <= _SINGLE_BINS + _SHARED_BINS:
+        pure = distinct.size <= _SINGLE_BINS + _SHARED_BINS
+        if pure:
             starts = distinct
         else:
             shared = max(base.size - _SINGLE_BINS, 0)
@@ -171,7 +175,8 @@ class Bins:
         ends = np.append(starts[1:], base.size)
         index = np.empty(base.size, np.int64)
         index[order] = np.repeat(np.arange(starts.size), ends - starts)
-        return cls(index, ordered[ends - 1], ordered[(starts + ends - 1) // 2], ends - starts)
+        middle = ordered[(starts + ends - 1) // 2]
+        return cls(index, ordered[ends - 1], middle, ends - starts, pure)
 
 
 class GroupLaws:
@@ -192,8 +197,7 @@ class GroupLaws:
     def reach(self, base: FloatArray, time: float) -> IntArray:
         """Of 65536 draws of each device, about how many are kept at `time`."""
         if self.stall is None:
-            entry = self.step.first_below(np.full(base.shape, time), base)
-            return self.step.threshold(entry)
+            return self.step.threshold(self.step.first_below(time, base))
         step, stall = self.split(base, time, stride=8)
         kept = self.step.threshold(step) + self.stall.threshold(stall)
         return np.asarray(np.minimum(kept, ALWAYS))
@@ -206,11 +210,9 @@ class GroupLaws:
         """
         assert self.stall is not None
         own = base[:, None] * self.step.quantile[::stride]
-        rest = np.searchsorted(self.stall.ascending, own - time, side="right")
-        # A difference has rounded: settle by the sum, which is what a device's time is.
-        last = self.stall.quantile.size - 1
-        late = own + self.stall.quantile[np.minimum(rest, last)] >= time
-        rest = rest + (late & (rest <= last))
+        # The difference rounds, and so does the sum that is a device's time.
+        room = _ROOM * (np.abs(own) + abs(time))
+        rest = np.searchsorted(self.stall.ascending, own - time + room, side="right")
         kept = self.step.level[::stride] + self.stall.threshold(rest)
         best = np.argmin(kept, axis=1)
         stall = rest[np.arange(base.size), best]
@@ -226,34 +228,29 @@ class GroupLaws:
 
         base: shape (devices,), s.
         """
-        always = base <= 0 if level != EVERY_DEVICE else np.ones(base.shape, bool)
-        if self.stall is None:
-            time = np.full(base.shape, level.time)
-            above = self.step.first_at_most(time, base)
-            at = self.step.first_below(time, base)
-            threshold = np.clip(level.tie, self.step.threshold(above), self.step.threshold(at))
-            # Means are tabulated on the grid: the next threshold of it keeps a little more.
-            entry = np.searchsorted(self.step.level, threshold)
-            threshold = self.step.level[entry]
-            expected = base * self.step.mean_above[entry]
-            return _screen(base, threshold, None, expected, always)
+        if level == EVERY_DEVICE:
+            every = np.full(base.shape, ALWAYS)
+            return _screen(every, every if self.stall else None, np.zeros(base.shape))
+        # Of a negative base time the draws are late in the other order: those are always kept.
+        always = base <= 0
         bins = Bins.of(base)
-        step, stall = (entry[bins.index] for entry in self.split(bins.latest, level.time))
-        expected = base * np.append(self.step.mean_above, 0)[step]
-        expected += np.append(self.stall.mean_above, 0)[stall]
-        return _screen(
-            base, self.step.threshold(step), self.stall.threshold(stall), expected, always
-        )
+        if self.stall is not None:
+            step, stall = (entry[bins.index] for entry in self.split(bins.latest, level.time))
+            expected = base * self.step.expected(step) + self.stall.expected(stall)
+            step_threshold = np.where(always, ALWAYS, self.step.threshold(step))
+            return _screen(step_threshold, self.stall.threshold(stall), expected)
+        if bins.pure:
+            above = self.step.threshold(self.step.first_at_most(level.time, bins.latest))
+            at = self.step.threshold(self.step.first_below(level.time, bins.latest))
+            # Means are tabulated on the grid: its next threshold keeps a little more.
+            entry = np.searchsorted(self.step.level, np.clip(level.tie, above, at))[bins.index]
+        else:
+            entry = self.step.first_surely_below(level.time, np.where(always, 1.0, base))
+        threshold = np.where(always, ALWAYS, self.step.threshold(entry))
+        return _screen(threshold, None, base * self.step.expected(entry))
 
 
-def _screen(
-    base: FloatArray,
-    step: IntArray,
-    stall: IntArray | None,
-    expected: FloatArray,
-    always: NDArray[np.bool_],
-) -> GroupScreen:
-    step = np.where(always, ALWAYS, step)
+def _screen(step: IntArray, stall: IntArray | None, expected: FloatArray) -> GroupScreen:
     kept = step / ALWAYS if stall is None else 1 - (1 - step / ALWAYS) * (1 - stall / ALWAYS)
     expected = np.where(kept < 1, expected, 0.0)
     return GroupScreen(
@@ -306,9 +303,9 @@ def _tie(bins: Sequence[tuple[GroupLaws, Bins]], time: float, kept: float) -> in
     """How many of 65536 draws of the devices that are tied at `time` to keep."""
     spans = []
     for laws, b in bins:
-        at = np.full(b.middle.shape, time)
-        above = laws.step.threshold(laws.step.first_at_most(at, b.middle))
-        spans.append((above, laws.step.threshold(laws.step.first_below(at, b.middle)), b.weight))
+        above = laws.step.threshold(laws.step.first_at_most(time, b.middle))
+        at = laws.step.threshold(laws.step.first_below(time, b.middle))
+        spans.append((above, at, b.weight))
     low, high = 0, ALWAYS
     while low < high:
         tie = (low + high) // 2
