@@ -39,7 +39,7 @@ def run(
 
     threads: default all that are available; the result does not depend on it.
     progress: called with the steps done and the steps asked for.
-    Raises ScenarioError.
+    Raises ScenarioError, and SimulationError where times overflow.
     """
     from mcsim.engine import available_threads, simulate
     from mcsim.model import lower
@@ -47,7 +47,7 @@ def run(
 
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
-    threads = threads or available_threads()
+    threads = available_threads() if threads is None else threads
     wall, cpu = time.perf_counter(), time.process_time()
     tally = simulate(lower(scenario), threads=threads, progress=progress)
     cost = Cost("sampled", threads, time.perf_counter() - wall, time.process_time() - cpu)

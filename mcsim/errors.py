@@ -18,6 +18,10 @@ class ResultError(McsimError):
     """A result file could not be written or read."""
 
 
+class SimulationError(McsimError, ArithmeticError):
+    """Step times left the range of numbers in which they can be averaged."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a scenario.

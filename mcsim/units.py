@@ -202,7 +202,7 @@ def _factor(text: str, number: str, unit: str, dimension: Dimension | None) -> F
             f"(in {si})"
         )
     if unit.startswith(","):
-        raise UnitError(f"{_quoted(text)} has a comma; write 2.5 with a point, and 1000 as 1_000")
+        raise UnitError(f"{_quoted(text)} has a comma; write fractions with a point, 1000 as 1_000")
     noun, units, _ = _ABOUT[dimension]
     guess = _meant(unit, dimension)
     other = next((kind for kind, factors in _FACTORS.items() if unit in factors), dimension)

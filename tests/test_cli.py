@@ -99,7 +99,8 @@ def test_plot_draws_a_picture(small, tmp_path):
     done = call("plot", tmp_path / "a.nc")
     assert (done.returncode, done.stdout) == (0, "")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert call("plot", tmp_path / "a.nc", "-o", tmp_path / "a.xyz").returncode == 1
+    for wrong in (tmp_path / "a.xyz", tmp_path, tmp_path / "nowhere" / "a.png"):
+        assert call("plot", tmp_path / "a.nc", "-o", wrong).returncode == 2
     assert call("plot", tmp_path / "missing.nc").returncode == 2
 
 
@@ -124,7 +125,7 @@ def test_bundled_scenarios_run_by_name(name, tmp_path):
 
 def test_list_shows_all_there_is():
     whole = call("list").stdout
-    for word in ("colossus-1", "three-campus", "h100-sxm", "lognormal", "fleet[].count"):
+    for word in ("colossus-1", "three-campus", "h100-sxm", "v100-sgemm", "fleet[].count"):
         assert word in whole
     devices = call("list", "devices").stdout
     assert devices in whole
@@ -150,6 +151,8 @@ def test_help_is_quick_and_imports_nothing_heavy():
         (".", "is a directory"),
         ("nowhere/x.nc", "there is no directory"),
         ("/dev/null", "is not a regular file"),
+        ("-", "results are files"),
+        ("x" * 300, "cannot be written: File name too long"),
     ],
 )
 def test_outputs_that_cannot_be_are_refused_before_the_run(small, tmp_path, output, message):
@@ -246,6 +249,79 @@ def test_a_killed_run_leaves_the_old_result_and_no_half_one(small, tmp_path, kil
     assert sorted(os.listdir(tmp_path)) == ["long.toml", "out.nc", "small.toml"]
 
 
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_while_it_writes_ends_at_once(small, tmp_path, kill):
+    output = tmp_path / "out.nc"
+    output_before = call("run", small, "-o", output).returncode, output.read_bytes()
+    process = subprocess.Popen(
+        [MCSIM, "run", small, "-o", output, "--set", "fleet[0].count=1",
+         "--set", "run.steps=4000000", "--set", "run.keep=steps"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size for file in tmp_path.glob(".out.nc.*.tmp")):
+        assert process.poll() is None, "it was through before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(kill)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 1
+    assert "interrupted" in errors
+    assert (0, output.read_bytes()) == output_before
+    assert sorted(os.listdir(tmp_path)) == ["out.nc", "small.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ('fleet[0].jitter.step={ law = "constant", value = 1e308 }', "a step takes 1e+308 s"),
+        ('fleet[0].jitter.step={ law = "weibull", scale = 1, shape = 0.01 }', "no mean is formed"),
+        ('fleet[0].jitter.persistent={ law = "constant", value = 1e308 }', "no mean is formed"),
+    ],
+)
+def test_times_that_overflow_fail_in_one_line(small, tmp_path, change, message):
+    done = call("run", small, "-o", tmp_path / "x.nc", "--set", change)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Warning" not in done.stderr
+    assert not (tmp_path / "x.nc").exists()
+
+
+def test_what_was_perhaps_not_meant_is_noted(small, tmp_path):
+    law = 'fleet[0].jitter.step={ law = "normal", mean = 0, sd = 1 }'
+    done = call("run", small, "-o", tmp_path / "x.nc", "--set", law, "--set", "workload.gradient=1")
+    assert done.returncode == 0
+    assert "note: step of all is negative in 50 % of its draws" in done.stderr
+    assert "note: the gradient costs nothing" in done.stderr
+    assert "note: " in call("check", small, "--set", law).stdout
+
+
+def test_a_scenario_is_not_replaced_by_its_result(small):
+    before = small.read_bytes()
+    done = call("run", small, "-o", small)
+    assert done.returncode == 2
+    assert "is no result" in done.stderr
+    assert small.read_bytes() == before
+
+
+def test_a_full_standard_output_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([MCSIM, "list"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reduced_result_is_no_whole_one(small, tmp_path):
+    call("run", small, "-o", tmp_path / "a.nc")
+    with mcsim.open(tmp_path / "a.nc") as found:
+        mcsim.write(found.mean("replicate", keep_attrs=True), tmp_path / "b.nc")
+    done = call("show", tmp_path / "b.nc")
+    assert done.returncode == 1
+    assert "is not a whole result" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [["list"], ["check", "colossus-1"]])
 def test_a_closed_pipe_is_no_traceback(arguments):
     command = f"{MCSIM} {' '.join(arguments)} | true; exit ${{PIPESTATUS[0]}}"
@@ -314,7 +390,7 @@ def test_wrong_use_exits_with_2(small):
 def test_show_of_what_is_no_result_fails(small):
     done = call("show", small)
     assert done.returncode == 1
-    assert "small.toml" in done.stderr
+    assert "small.toml: is not NetCDF" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from oracle import scenario
 
 import mcsim
-from mcsim.engine.histogram import Histogram, bin_of, edges_of
+from mcsim.engine.histogram import Histogram, bin_of, coarser, edges_of
 from mcsim.engine.tally import Moments
 from mcsim.errors import ResultError
-from mcsim.results import netcdf, summarise
+from mcsim.results import summarise
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 
@@ -232,12 +232,45 @@ def test_every_value_lies_in_its_bin(values):
 
 def test_bins_of_parts_add_up():
     values = np.random.default_rng(3).standard_normal(10_000)
-    whole, parts = Histogram(), Histogram()
-    whole.add(values)
-    for part in np.array_split(values, 7):
-        parts.add(part)
-    assert whole.first == parts.first
-    assert np.array_equal(whole.counts, parts.counts)
+    whole = Histogram.of(values)
+    first, *others = [Histogram.of(part) for part in np.array_split(values, 7)]
+    for other in others:
+        first = first.joined(other)
+    assert np.array_equal(whole.number, first.number)
+    assert np.array_equal(whole.counts, first.counts)
+
+
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=20), st.integers(8, 12))
+def test_coarser_bins_hold_the_finer_ones(values, bits):
+    number = bin_of(np.array(values))
+    lower, upper = edges_of(number)
+    wide_lower, wide_upper = edges_of(coarser(number, bits), bits)
+    assert np.all((wide_lower <= lower) & (upper <= wide_upper))
+
+
+def test_quantiles_do_not_lie_in_gaps():
+    two = {
+        "law": "mixture",
+        "parts": [
+            {"weight": 0.5, "law": "constant", "value": 1},
+            {"weight": 0.5, "law": "constant", "value": 2},
+        ],
+    }
+    found = mcsim.run(scenario({"count": 1, "jitter": {"step": two}}, steps=1000))
+    below = found.step_time_quantile.sel(quantile=[0.01, 0.05, 0.25]).values
+    above = found.step_time_quantile.sel(quantile=[0.75, 0.9, 0.99]).values
+    assert np.all((below >= 1) & (below < 1.0003))
+    assert np.all((above >= 2) & (above < 2.0005))
+
+
+def test_many_clusters_of_a_wild_lottery_keep_the_histogram_small():
+    wild = {"law": "lognormal", "median": 1, "sigma": 3}
+    asked = scenario({"count": 1, "jitter": {"persistent": wild}}, steps=2, replicates=2000)
+    found = mcsim.run(asked)
+    assert found.step_time_histogram.nbytes < 100e6
+    assert np.all(found.step_time_histogram.sum("bin") == 2)
+    assert np.all(found.bin_upper / found.bin_lower <= 1.005)
+    assert np.all(found.step_time_quantile.sel(quantile=0.5) == found.step_time_mean)
 
 
 def test_the_file_opens_as_it_was(dataset, file):
@@ -324,7 +357,7 @@ def test_a_reader_that_has_the_file_open_keeps_it(dataset, tmp_path):
         assert found.sizes["replicate"] == 1
 
 
-@pytest.mark.parametrize("fails", ["_write_netcdf", "_sync", "_check"])
+@pytest.mark.parametrize("fails", ["netcdf._write_netcdf", "files._sync", "netcdf._check"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     dataset, tmp_path, monkeypatch, fails
 ):
@@ -334,7 +367,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(netcdf, fails, fail)
+    monkeypatch.setattr(f"mcsim.results.{fails}", fail)
     with pytest.raises(ResultError, match=r"x\.nc: cannot write the result"):
         mcsim.write(dataset, path)
     assert path.read_bytes() == b"what was there"

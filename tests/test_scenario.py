@@ -637,7 +637,7 @@ class TestSet:
         found = problems(read, MINIMAL.replace("4", "0"), {"fleet.own.compute": "0 s"})
         assert found == [
             "test.toml:6: fleet[0].count: 0 must be at least 1",
-            'test.toml: fleet[0].compute: "0 s" must be above 0',
+            'test.toml: fleet[0].compute: "0 s" must be at least 1e-15',
         ]
 
     def test_tables_whose_names_are_wrong_are_chosen_by_number(self):

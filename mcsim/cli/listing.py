@@ -49,11 +49,21 @@ def devices() -> str:
     return f"{table(header, rows, left=(0, 9, 10))}\n{note}"
 
 
+def tables() -> str:
+    """The measured distributions, for empirical laws."""
+    rows = [
+        [name, found.dimension or "factor", found.title]
+        for name, found in catalogue.distributions().items()
+    ]
+    header = ["table", "of a", 'what was measured ({ law = "empirical", table = "..." })']
+    return table(header, rows, left=(0, 1, 2))
+
+
 def keys() -> str:
     """Every key of a scenario, from the declarations that read it."""
-    return table(
-        ["key", "holds", "default", "what it is"], list(_keys(Scenario, "")), left=(0, 1, 2, 3)
-    )
+    rows = list(_keys(Scenario, ""))
+    note = "units as in 50 us, 628 GB, 400 Gb/s (bits), 50 GB/s (bytes), 16 km; a bare number is SI"
+    return f"{table(['key', 'holds', 'default', 'what it is'], rows, left=(0, 1, 2, 3))}\n{note}"
 
 
 def _keys(part: type, path: str) -> Iterator[list[str]]:
@@ -90,4 +100,5 @@ def laws() -> str:
         fields = [f.name for f in dataclasses.fields(law) if f.name != "shapes"]  # type: ignore[arg-type]
         forms = " | ".join(", ".join(form) for form in law.forms) or ", ".join(fields)
         rows.append([name, forms, (law.__doc__ or "").partition("\n")[0]])
-    return table(["law", "keys", "what it is"], rows, left=(0, 1, 2))
+    note = 'factors are pure numbers; values of times take a unit, as mean = "2 ms"'
+    return f"{table(['law', 'keys', 'what it is'], rows, left=(0, 1, 2))}\n{note}"

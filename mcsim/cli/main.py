@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -16,11 +18,12 @@ if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Result = TypeVar("Result")
 
 FAILED = 1
 USAGE = 2
 
-_LISTS = ("scenarios", "devices", "laws", "keys")
+_LISTS = ("scenarios", "devices", "laws", "tables", "keys")
 
 
 class _Failure(click.ClickException):
@@ -42,6 +45,10 @@ class _Group(click.Group):
             raise _Failure(str(error), USAGE) from None
         except McsimError as error:
             raise _Failure(f"mcsim: {error}", FAILED) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            raise _Failure(f"mcsim: {error.strerror or error}", FAILED) from None
         except MemoryError:
             raise _Failure(
                 "mcsim: out of memory; nothing was written. `mcsim check` estimates what a"
@@ -134,34 +141,43 @@ def run(
     target = output if output is not None else Path(f"{_file_name(asked.name)}.nc")
     from mcsim import api
     from mcsim.cli.progress import ProgressLine
-    from mcsim.model.estimate import refuse_beyond_memory
-    from mcsim.results import check_writable, summarise, write
+    from mcsim.model.estimate import refuse_beyond_memory, remarks
+    from mcsim.results import check_output, discard_temporaries, summarise, write
 
-    try:
-        check_writable(target)
-    except McsimError as error:
-        raise _Failure(f"mcsim: {error}", USAGE) from None
+    _as_usage(check_output, target)
     refuse_beyond_memory(asked)
-    signal.signal(signal.SIGTERM, _terminate)
+    for remark in remarks(asked):
+        click.echo(f"note: {remark}", err=True)
     existed = target.exists()
-    try:
-        with ProgressLine(sys.stderr) as progress:
-            dataset = api.run(asked, threads=threads, progress=progress.update)
-        write(dataset, target)
-    except KeyboardInterrupt:
-        raise _Failure("mcsim: interrupted; nothing was written", FAILED) from None
+
+    def end_at_once(number: int, frame: object) -> None:
+        # No exception: one that is raised inside the file libraries leaves their locks taken.
+        discard_temporaries(target)
+        os.write(2, b"\nmcsim: interrupted; nothing was written\n")
+        os._exit(FAILED)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_at_once)
+    with ProgressLine(sys.stderr) as progress:
+        dataset = api.run(asked, threads=threads, progress=progress.update)
+    write(dataset, target)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     click.echo(f"{'replaced' if existed else 'wrote'} {target}", err=True)
     click.echo(summarise(dataset))
 
 
-def _terminate(signal_number: int, frame: object) -> None:
-    """End as after Ctrl-C, so that temporary files are removed."""
-    raise KeyboardInterrupt
+def _as_usage(check: Callable[[Path], None], path: Path) -> None:
+    """Let a check of what the user asked for fail as wrong use."""
+    try:
+        check(path)
+    except McsimError as error:
+        raise _Failure(f"mcsim: {error}", USAGE) from None
 
 
 def _file_name(name: str) -> str:
     kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
-    return kept.lstrip(".-") or "result"
+    return kept.lstrip(".-")[:60] or "result"
 
 
 @main.command()
@@ -191,16 +207,28 @@ def show(file: Path) -> None:
     from mcsim.api import open as open_result
     from mcsim.results import summarise
 
+    with open_result(_existing(file)) as dataset:
+        click.echo(_complete(summarise, dataset, file))
+
+
+def _existing(file: Path) -> Path:
     if not file.exists():
         raise ScenarioError(str(file), [Problem("", "no such file")])
-    with open_result(file) as dataset:
-        click.echo(summarise(dataset))
+    return file
+
+
+def _complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
+    """What `read` makes of a result; one that lacks something is refused."""
+    try:
+        return read(dataset)
+    except (KeyError, AttributeError) as error:
+        raise _Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
 
 
 @main.command("list")
 @click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List the bundled scenarios, the devices, the laws, the keys of a scenario; or all."""
+    """List bundled scenarios, devices, laws, measured tables, a scenario's keys; or all."""
     from mcsim.cli import listing
 
     parts = [getattr(listing, name)() for name in _LISTS if what is None or what == name]
@@ -215,11 +243,12 @@ def list_(what: str | None) -> None:
 def plot(file: Path, output: Path | None) -> None:
     """Draw the result in FILE: causes, distribution, and who waits (extra `plot`)."""
     from mcsim.api import open as open_result
-    from mcsim.results.plot import draw
+    from mcsim.results import check_writable
+    from mcsim.results.plot import check_format, draw
 
-    if not file.exists():
-        raise ScenarioError(str(file), [Problem("", "no such file")])
-    target = output if output is not None else file.with_suffix(".png")
-    with open_result(file) as dataset:
-        draw(dataset, target)
+    target = output if output is not None else _existing(file).with_suffix(".png")
+    for check in (check_format, check_writable):
+        _as_usage(check, target)
+    with open_result(_existing(file)) as dataset:
+        _complete(lambda whole: draw(whole, target), dataset, file)
     click.echo(f"wrote {target}", err=True)

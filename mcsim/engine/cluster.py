@@ -9,6 +9,7 @@ import numpy as np
 
 from mcsim.engine.philox import Purpose, key_of, survivals, word_3
 from mcsim.engine.screening import GroupLaws, GroupScreen, Level, screens_of_site
+from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray, Law
 from mcsim.model.plan import Group, Plan
 
@@ -57,8 +58,14 @@ class Cluster:
 
 
 def draw_cluster(plan: Plan, laws: tuple[GroupLaws, ...], replicate: int) -> Cluster:
-    """The persistent factors of every device, node, rack and site of one replicate."""
+    """The persistent factors of every device, node, rack and site of one replicate.
+
+    Raises SimulationError where their product overflows.
+    """
     base = tuple(_base_times(plan, group, replicate) for group in plan.groups)
+    for group, times in zip(plan.groups, base, strict=True):
+        if not np.isfinite(times).all():
+            raise SimulationError(f"persistent factors of {group.name} overflow")
     return Cluster(plan, laws, replicate, base)
 
 

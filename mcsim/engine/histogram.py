@@ -7,49 +7,80 @@ counts of the whole, whatever the parts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.laws import FloatArray
 
-_SHIFT = 52 - 12
+FINEST = 12
+"""Bits of the mantissa that number a bin."""
+
 SMALLEST = 2.0**-40
 """Values nearer to zero (1e-12 s) count as zero, or the bins between -1 and 1 would be millions."""
 
+Counts = NDArray[np.int64]
 
-def bin_of(value: FloatArray) -> NDArray[np.int64]:
+
+def bin_of(value: FloatArray) -> Counts:
     """The number of the bin of each value; any shape. Bin 0 holds zero."""
     # Bins of the numbers below SMALLEST are skipped, so that those around zero are neighbours.
-    skipped = np.float64(SMALLEST).view(np.int64) >> _SHIFT
-    size = (np.abs(value).view(np.int64) >> _SHIFT) - skipped + 1
+    size = _lattice(np.abs(value), FINEST) - _skipped(FINEST) + 1
     return np.asarray(np.where(value < 0, -1, 1) * np.maximum(size, 0))
 
 
-def edges_of(bin_number: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """The lower and upper edge of bins, as `bin_of` numbers them."""
-    skipped = np.float64(SMALLEST).view(np.int64) >> _SHIFT
-    size = np.abs(bin_number)
-    near = np.where(size > 0, ((size - 1 + skipped) << _SHIFT).view(np.float64), 0.0)
-    far = ((size + skipped) << _SHIFT).view(np.float64)
-    lower = np.where(bin_number > 0, near, -far)
-    upper = np.where(bin_number < 0, -near, far)
-    return lower, upper
+def coarser(number: Counts, bits: int) -> Counts:
+    """The numbers of the wider bins, of fewer bits of the mantissa, that hold some bins."""
+    return np.asarray(np.sign(number) * (((np.abs(number) - 1) >> (FINEST - bits)) + 1))
 
 
+def edges_of(number: Counts, bits: int = FINEST) -> tuple[FloatArray, FloatArray]:
+    """The lower and upper edge of bins, as `bin_of` and `coarser` number them."""
+    size = np.abs(number) + _skipped(bits)
+    near = np.where(number != 0, ((size - 1) << (52 - bits)).view(np.float64), 0.0)
+    far = (size << (52 - bits)).view(np.float64)
+    return np.where(number > 0, near, -far), np.where(number < 0, -near, far)
+
+
+def _lattice(value: FloatArray, bits: int) -> Counts:
+    return np.asarray(value.view(np.int64) >> (52 - bits))
+
+
+def _skipped(bits: int) -> int:
+    return int(_lattice(np.array([SMALLEST]), bits)[0])
+
+
+@dataclass(frozen=True)
 class Histogram:
-    """Counts by bin, in one array that grows over the bins in use."""
+    """How often values fell into the bins in use. number: increasing; counts: of each bin."""
 
-    def __init__(self) -> None:
-        self.first = 0
-        self.counts = np.zeros(0, np.int64)
+    number: Counts
+    counts: Counts
 
-    def add(self, value: FloatArray) -> None:
-        """Count some values, shape (n,)."""
-        number = bin_of(value)
-        low, high = int(number.min()), int(number.max()) + 1
-        if self.counts.size:
-            low, high = min(low, self.first), max(high, self.first + self.counts.size)
-        grown = np.zeros(high - low, np.int64)
-        grown[self.first - low :][: self.counts.size] = self.counts
-        grown += np.bincount(number - low, minlength=high - low)
-        self.first, self.counts = low, grown
+    @classmethod
+    def of(cls, value: FloatArray) -> Histogram:
+        """The counts of some values, shape (n,)."""
+        number, counts = np.unique(bin_of(value), return_counts=True)
+        return cls(number, counts)
+
+    def joined(self, other: Histogram) -> Histogram:
+        """The counts of the values of both."""
+        number, place = np.unique(np.concatenate([self.number, other.number]), return_inverse=True)
+        counts = np.zeros(number.size, np.int64)
+        np.add.at(counts, place, np.concatenate([self.counts, other.counts]))
+        return Histogram(number, counts)
+
+
+def quantile_of(
+    counts: Counts, lower: FloatArray, upper: FloatArray, probability: FloatArray
+) -> FloatArray:
+    """Quantiles of counted values, linear inside each bin and never between two bins.
+
+    counts, lower, upper: of bins in increasing order. probability: in [0, 1], any shape.
+    """
+    inside = np.flatnonzero(counts)
+    after = np.cumsum(counts[inside])
+    level = np.column_stack([after - counts[inside], after]).ravel() / after[-1]
+    edges = np.column_stack([lower[inside], upper[inside]]).ravel()
+    return np.asarray(np.interp(probability, level, edges))

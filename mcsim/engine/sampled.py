@@ -11,9 +11,13 @@ from mcsim.engine.candidates import complete, last_of_each, screen
 from mcsim.engine.cluster import KEPT, Cluster
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
 from mcsim.engine.screening import GroupScreen
+from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.barrier import slowest_of, step_end
 from mcsim.model.plan import Delay, Plan
+
+_LONGEST = 1e60
+"""s; the fourth powers of times are summed."""
 
 _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
@@ -43,11 +47,18 @@ class Steps:
 
 
 def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:
-    """Steps `first` to `first + count - 1` of a replicate, each from its own address."""
+    """Steps `first` to `first + count - 1` of a replicate, each from its own address.
+
+    Raises SimulationError where a time is not finite, or too large for sums of its powers.
+    """
     steps = np.arange(first, first + count, dtype=np.uint32)
-    ready, culprit, draw, busy = _arrivals(cluster, steps, 0)
-    delay = _delays(cluster.plan, cluster.replicate, steps)
-    time = step_end(cluster.plan.barrier, ready, delay)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ready, culprit, draw, busy = _arrivals(cluster, steps, 0)
+        delay = _delays(cluster.plan, cluster.replicate, steps)
+        time = step_end(cluster.plan.barrier, ready, delay)
+    if not np.all(np.abs(time) < _LONGEST):
+        worst = time[~(np.abs(time) < _LONGEST)][0]
+        raise SimulationError(f"a step takes {worst:g} s; beyond {_LONGEST:g} s no mean is formed")
     return Steps(time, ready, culprit, draw, busy)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
 
 from mcsim.engine.cluster import Cluster, draw_cluster
 from mcsim.engine.sampled import Steps, sample_steps
@@ -12,6 +15,9 @@ from mcsim.engine.screening import GroupLaws
 from mcsim.engine.tally import Accumulator, ReplicateTally, Tally
 from mcsim.engine.threads import available_threads
 from mcsim.model.plan import Plan
+
+_OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
+"""What overflows is infinite, and found in the step times."""
 
 _TILE_DRAWS = 1 << 24
 """Draws of a tile: some 5 ms of work, long against a call's cost, short against a signal's wait."""
@@ -32,15 +38,20 @@ def simulate(
 
     threads: default all that are available. tile: steps that a thread takes at a time (default:
     by the number of devices). Neither changes any bit of the result.
+    Raises SimulationError where times overflow, ValueError for less than one thread.
     """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
     threads = threads or available_threads()
     tile = tile or max(1, min(_MAX_TILE, _TILE_DRAWS // plan.devices, plan.steps))
-    laws = tuple(GroupLaws(group.step, group.stall) for group in plan.groups)
+    with np.errstate(**_OVERFLOW):
+        laws = tuple(GroupLaws(group.step, group.stall) for group in plan.groups)
     tallies: list[ReplicateTally] = []
     with ThreadPoolExecutor(threads, "mcsim") as pool:
         for replicate in range(plan.replicates):
-            cluster = draw_cluster(plan, laws, replicate)
-            cluster.screens(0)
+            with np.errstate(**_OVERFLOW):
+                cluster = draw_cluster(plan, laws, replicate)
+                cluster.screens(0)
             accumulator = Accumulator(plan)
             done = 0
             for steps in _in_order(pool, threads, cluster, tile):

@@ -105,7 +105,7 @@ class Accumulator:
         self._waiting: list[Steps] = []
         self._moments: Moments | None = None
         self._shortest, self._longest = np.inf, -np.inf
-        self._histogram = Histogram()
+        self._histogram: Histogram | None = None
         self._culprits = np.zeros(len(plan.groups), np.int64)
         self._site_culprits = np.zeros(len(plan.sites), np.int64)
         self._times: list[FloatArray] = []
@@ -120,7 +120,6 @@ class Accumulator:
         self._site_culprits += np.bincount(last_site, minlength=len(plan.sites))
         self._shortest = min(self._shortest, float(steps.time.min()))
         self._longest = max(self._longest, float(steps.time.max()))
-        self._histogram.add(steps.time)
         if plan.keep_steps:
             self._times.append(steps.time)
         last = steps.ready.max(axis=1)
@@ -137,7 +136,9 @@ class Accumulator:
     def _join(self, rows: FloatArray) -> None:
         # A sum of a column depends on the layout of the memory; a copy gives it always the same.
         moments = Moments.of(np.asfortranarray(rows))
+        histogram = Histogram.of(rows[:, 0])
         self._moments = self._moments.joined(moments) if self._moments else moments
+        self._histogram = self._histogram.joined(histogram) if self._histogram else histogram
 
     def tally(self) -> ReplicateTally:
         """What all the steps taken come to."""
@@ -145,6 +146,7 @@ class Accumulator:
             self._join(self._rest)
             self._rest = self._rest[:0]
         assert self._moments is not None
+        assert self._histogram is not None
         return ReplicateTally(
             self._moments,
             self._shortest,

@@ -60,8 +60,11 @@ def _numbers(rows: NumberedRows, path: Path, column: str | None) -> Iterator[flo
                 f'"{path}" has more than {MAX_ROWS:,} rows; give a table of quantiles instead '
                 "(`values` with their `probabilities`)",
             )
-        if place >= len(row):
-            raise LawFault("file", f'line {line} of "{path}" has no cell in "{header[place]}"')
+        if len(row) != max(len(header), 1):
+            raise LawFault(
+                "file",
+                f'line {line} of "{path}" has {len(row)} cells, the first line {len(header)}',
+            )
         cell = row[place]
         if not _is_number(cell):
             raise LawFault("file", f'line {line} of "{path}": "{cell[:40]}" is not a number')

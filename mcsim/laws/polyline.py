@@ -68,12 +68,13 @@ class Polyline:
         """The integral of the quantile over the probability."""
         if self.value.size == 1:
             return float(self.value[0] * self.below[0])
-        return float(np.diff(self.below) @ (0.5 * (self.value[:-1] + self.value[1:])))
+        return float(np.diff(self.below) @ (0.5 * self.value[:-1] + 0.5 * self.value[1:]))
 
     def second_moment(self, center: float) -> float:
         """The integral of the square of the quantile's distance from `center`."""
         a, b = self.value[:-1] - center, self.value[1:] - center
-        return float(np.diff(self.below) @ (a * a + a * b + b * b)) / 3.0
+        with np.errstate(over="ignore"):
+            return float(np.diff(self.below) @ (a * a + a * b + b * b)) / 3.0
 
     def _from_bottom(self, p: FloatArray) -> FloatArray:
         """The quantile at P(X <= x) = p."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import numpy as np
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
@@ -23,6 +26,8 @@ _START_BYTES = 250e6
 _BYTES_PER_DEVICE = 120
 _BYTES_PER_THREAD = 100e6
 _BYTES_PER_KEPT_STEP = 24
+_BYTES_PER_REPLICATE = 20e3
+_SECONDS_PER_REPLICATE = 1e-3
 _FILE_BYTES_PER_REPLICATE = 5e3
 
 
@@ -38,13 +43,15 @@ def seconds(plan: Plan, threads: int) -> float:
     kept = steps * min(plan.devices, _KEPT_PER_SITE_AND_STEP * len(plan.sites))
     shared = draws(plan) * _SECONDS_PER_DRAW + kept * _SECONDS_PER_KEPT
     alone = steps * _SECONDS_PER_STEP
-    alone += plan.replicates * plan.devices * _SECONDS_PER_DEVICE_AND_REPLICATE
+    each = _SECONDS_PER_REPLICATE + plan.devices * _SECONDS_PER_DEVICE_AND_REPLICATE
+    alone += plan.replicates * each
     return _START_SECONDS + shared / threads + alone
 
 
 def memory(plan: Plan, threads: int) -> float:
     """Expected bytes of memory, in proportion to devices and threads, not to steps."""
-    kept = _BYTES_PER_KEPT_STEP * plan.steps * plan.replicates if plan.keep_steps else 0
+    kept = _BYTES_PER_KEPT_STEP * plan.steps * plan.replicates if plan.keep_steps else 0.0
+    kept += _BYTES_PER_REPLICATE * plan.replicates
     return _START_BYTES + _BYTES_PER_DEVICE * plan.devices + _BYTES_PER_THREAD * threads + kept
 
 
@@ -56,14 +63,55 @@ def file_size(plan: Plan) -> float:
 
 def refuse_beyond_memory(scenario: Scenario, threads: int = 1) -> None:
     """Raise ScenarioError where a run would not fit into the memory of this machine."""
-    needed = memory(lower(scenario), threads)
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > there:
-        message = (
-            f"a run needs about {show(needed, 'data')} of memory, and this machine has"
-            f' {show(float(there), "data")}; take fewer devices, or keep = "summary"'
-        )
-        raise ScenarioError(scenario.name, [Problem("", message)])
+    excess = _beyond_memory(lower(scenario), threads)
+    if excess:
+        raise ScenarioError(scenario.name, [Problem("", excess)])
+
+
+def _beyond_memory(plan: Plan, threads: int) -> str:
+    needed = memory(plan, threads)
+    there = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    if needed <= there:
+        return ""
+    return (
+        f"a run needs about {show(needed, 'data')} of memory, and this machine has"
+        f' {show(there, "data")}; take fewer devices or replicates, or keep = "summary"'
+    )
+
+
+def remarks(scenario: Scenario) -> list[str]:
+    """What is allowed, but perhaps not meant: said, not refused."""
+    plan = lower(scenario)
+    said = []
+    for name, law, groups in _laws_in_use(plan):
+        below = float(law.distribution(np.array([-5e-324]))[0])
+        if below > 0:
+            share = f"{100 * below:.3g} %"
+            said.append(f"{name} of {groups} is negative in {share} of its draws ({_kind(law)})")
+        if name in ("step", "stall") and not law.variance() < float("inf"):
+            said.append(f"{name} of {groups} has an infinite variance: no standard error is valid")
+    if scenario.workload.gradient is not None and plan.barrier is None:
+        said.append("the gradient costs nothing: there is neither a [network] nor a [[link]]")
+    used = {site.name for site in plan.sites}
+    said += [f"site {s.name} has no devices" for s in scenario.site if s.name not in used]
+    return said
+
+
+def _laws_in_use(plan: Plan) -> Iterator[tuple[str, Law, str]]:
+    """Each law by the key it stands under, with the groups that have it."""
+    for name in ("persistent", "node", "rack", "site_factor", "step", "stall"):
+        laws: dict[Law, list[str]] = {}
+        for group in plan.groups:
+            law = getattr(group, name)
+            if law is not None:
+                laws.setdefault(law, []).append(group.name)
+        for law, groups in laws.items():
+            whose = "all" if len(groups) == len(plan.groups) else ", ".join(groups)
+            yield name.removesuffix("_factor"), law, whose
+
+
+def _kind(law: Law) -> str:
+    return f"a {type(law).name} law"
 
 
 def explain(scenario: Scenario, threads: int | None = None) -> str:
@@ -89,7 +137,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         groups,
         "",
         *_disturbances(plan),
-        *_network(plan),
+        *_network(plan, scenario.workload.gradient),
         f"ideal step      {show(plan.ideal_step_time, 'time')}"
         " (nothing disturbs, work by speed, free network)",
         f"run             {plan.steps:,} steps of each of {plan.replicates:,} cluster(s),"
@@ -99,33 +147,29 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         f" {show(memory(plan, threads), 'data')} of memory,"
         f" {show(file_size(plan), 'data')} of file",
         f"hash            {scenario.hash}",
+        *(f"note: {remark}" for remark in remarks(scenario)),
     ]
+    excess = _beyond_memory(plan, threads)
+    if excess:
+        lines.append(f"too large: {excess}")
     return "\n".join(lines)
 
 
 def _disturbances(plan: Plan) -> list[str]:
     lines = []
-    for name in ("persistent", "node", "rack", "site_factor", "step", "stall"):
-        laws: dict[Law, list[str]] = {}
-        for group in plan.groups:
-            law = getattr(group, name)
-            if law is not None:
-                laws.setdefault(law, []).append(group.name)
-        for law, groups in laws.items():
-            whose = "all" if len(groups) == len(plan.groups) else ", ".join(groups)
-            mean, spread = law.expectation(), law.variance() ** 0.5
-            unit: Dimension | None = "time" if name == "stall" else None
-            label = name.removesuffix("_factor")
-            moments = f"mean {show(mean, unit)}, sd {show(spread, unit)}"
-            lines.append(f"{label:<15} {type(law).name}: {moments} ({whose})")
+    for name, law, groups in _laws_in_use(plan):
+        unit: Dimension | None = "time" if name == "stall" else None
+        moments = f"mean {show(law.expectation(), unit)}, sd {show(law.variance() ** 0.5, unit)}"
+        lines.append(f"{name:<15} {type(law).name}: {moments} ({groups})")
     return lines or ["disturbances    none"]
 
 
-def _network(plan: Plan) -> list[str]:
+def _network(plan: Plan, payload: float | None) -> list[str]:
     barrier = plan.barrier
-    if barrier is None:
+    if barrier is None or payload is None:
         return ["network         free: no payload, or no [network] and no [[link]]"]
-    lines = [
+    lines = [f"payload         {show(payload, 'data')}, all-reduced each step"]
+    lines += [
         f"network         {site.name}: {show(up + down, 'time')} of all-reduce inside the site"
         for site, up, down in zip(plan.sites, barrier.up, barrier.down, strict=True)
     ]

@@ -1,12 +1,15 @@
 """What comes out: labelled Datasets, and files that are whole or not there."""
 
+from mcsim.results.files import check_writable, discard_temporaries
 from mcsim.results.label import Cost, label
-from mcsim.results.netcdf import check_writable, open_result, stored_scenario, write
+from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
 from mcsim.results.summary import summarise
 
 __all__ = [
     "Cost",
+    "check_output",
     "check_writable",
+    "discard_temporaries",
     "label",
     "open_result",
     "stored_scenario",

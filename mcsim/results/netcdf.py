@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import netCDF4
 import xarray as xr
 
 from mcsim.errors import ResultError
+from mcsim.results.files import check_writable, replacing
+
+_MAGIC = (b"\x89HDF", b"CDF")
 
 
-def check_writable(path: Path) -> None:
-    """Raise ResultError where a result could not be written later; leaves no trace."""
-    target = path.resolve()
-    if target.is_dir():
-        raise ResultError(f"{path}: is a directory; name a file")
-    if not target.parent.is_dir():
-        raise ResultError(f"{path}: there is no directory {target.parent}")
-    if target.exists() and not target.is_file():
-        raise ResultError(f"{path}: is not a regular file")
-    try:
-        with _temporary(target) as temporary:
-            temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise ResultError(f"{path}: cannot write in {target.parent}: {error.strerror}") from None
+def is_netcdf(path: Path) -> bool:
+    """Whether a file begins as NetCDF does. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(4).startswith(_MAGIC)
 
 
-def write(dataset: xr.Dataset, path: Path) -> None:
+def check_output(path: Path) -> None:
+    """Raise ResultError where a result could not be written later, or would replace no result.
+
+    A scenario, or any other file that is not NetCDF, is not replaced. Leaves no trace.
+    """
+    check_writable(path)
+    if path.exists() and path.stat().st_size > 0 and not is_netcdf(path):
+        raise ResultError(f"{path}: exists and is no result (not NetCDF); it is not replaced")
+
+
+def write(dataset: xr.Dataset, path: str | Path) -> None:
     """Write a Dataset as NetCDF-4, whole or not at all.
 
     It goes to a temporary file in the same directory, is synced to the disk, read back, and only
@@ -39,17 +39,14 @@ def write(dataset: xr.Dataset, path: Path) -> None:
     open keep it. Compressed with zlib and shuffle, which every reader of NetCDF-4 knows.
     Raises ResultError.
     """
-    target = path.resolve()
+    path = Path(path)
     size = dataset.nbytes
     try:
-        with _temporary(target) as temporary:
+        with replacing(path) as temporary:
             _write_netcdf(dataset, temporary)
-            _sync(temporary)
             _check(dataset, temporary)
-            os.replace(temporary, target)
-        _sync(target.parent)
     except (OSError, RuntimeError) as error:
-        reason = _reason(error, target, size)
+        reason = _reason(error, path.resolve(), size)
         raise ResultError(
             f"{path}: cannot write the result ({size:,} bytes before compression): {reason};"
             " what was there before is unchanged"
@@ -76,7 +73,7 @@ def _check(dataset: xr.Dataset, path: Path) -> None:
             if file.variables[str(name)].shape != variable.shape:
                 raise OSError(errno.EIO, f"{name} reads back with another shape")
             file.variables[str(name)][...]
-        if file.getncattr("scenario_hash") != dataset.attrs["scenario_hash"]:
+        if any(file.getncattr(name) != value for name, value in dataset.attrs.items()):
             raise OSError(errno.EIO, "the attributes read back differently")
 
 
@@ -90,24 +87,6 @@ def _reason(error: Exception, target: Path, size: int) -> str:
     if left < max(size, 1 << 20):
         return f"no space left on the disk ({left:,} bytes free)"
     return getattr(error, "strerror", None) or f"{error} (a limit on file sizes, or a full disk?)"
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A name beside `target` that nobody uses; no file of it is left behind."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_result(path: Path) -> xr.Dataset:
@@ -124,6 +103,8 @@ def stored_scenario(path: Path) -> str:
     if not path.exists():
         raise ResultError(f"{path}: no such file")
     try:
+        if not is_netcdf(path):
+            raise ResultError(f"{path}: is not NetCDF; scenarios are for `mcsim check` and `run`")
         with netCDF4.Dataset(path) as file:
             text = getattr(file, "scenario", None)
     except (OSError, RuntimeError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.errors import ResultError
+from mcsim.results.files import replacing
 from mcsim.results.summary import causes, estimate, percent
 
 if TYPE_CHECKING:
@@ -17,12 +20,22 @@ if TYPE_CHECKING:
 _BLUE, _RED, _GREY = "#3b6ea5", "#c8553d", "#8d99ae"
 
 
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def check_format(path: Path) -> None:
+    """Raise ResultError where a picture cannot be drawn, or not in the format of the name."""
+    if path.suffix not in FORMATS:
+        raise ResultError(f"{path}: a picture's name ends in {', '.join(FORMATS)}")
+    if find_spec("matplotlib") is None:
+        raise ResultError("drawing needs matplotlib: pip install 'mcsim[plot]'")
+
+
 def draw(dataset: xr.Dataset, path: Path) -> None:
     """Draw a result into a file; its suffix chooses the format. Raises ResultError."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ResultError("drawing needs matplotlib: pip install 'mcsim[plot]'") from None
+    check_format(path)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(12, 4), layout="constrained")
     waterfall, distribution, waits = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
     _draw_causes(waterfall, dataset)
@@ -34,9 +47,12 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
         f"{dataset.attrs['scenario_name']}: {devices:,} devices, efficiency {percent(share, error)}"
     )
     try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error_of_file:
-        raise ResultError(f"{path}: cannot write the picture: {error_of_file}") from None
+        with warnings.catch_warnings(), replacing(path) as temporary:
+            # Names may have characters that the font lacks.
+            warnings.filterwarnings("ignore", "Glyph", UserWarning)
+            figure.savefig(temporary, dpi=120, format=path.suffix[1:])
+    except OSError as failed:
+        raise ResultError(f"{path}: cannot write the picture: {failed.strerror}") from None
 
 
 def _draw_causes(axes: Axes, dataset: xr.Dataset) -> None:

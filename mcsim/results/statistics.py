@@ -14,11 +14,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.histogram import edges_of
+from mcsim.engine.histogram import FINEST, coarser, edges_of, quantile_of
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
+
+COARSEST = 8
+"""Bits of the mantissa: bins of 0.4 %."""
+_MOST_CELLS = 1 << 22
 
 _TIME, _COMPUTE, _COMMUNICATION, _FIRST_WAIT = 0, 1, 2, 3
 
@@ -66,7 +70,9 @@ class Summary:
 
     @cached_property
     def relative_stderr(self) -> FloatArray:
-        return self.mean_stderr[:, _TIME] / np.abs(self.step_time)
+        """Not a number where the mean is zero."""
+        size = np.where(self.step_time == 0, np.nan, np.abs(self.step_time))
+        return np.asarray(self.mean_stderr[:, _TIME] / size)
 
     @cached_property
     def std_stderr(self) -> FloatArray:
@@ -96,25 +102,36 @@ class Summary:
             return np.where(self.slowdown > 0, np.minimum(1 / self.slowdown, 1.0), np.nan)
 
     @cached_property
-    def bins(self) -> NDArray[np.int64]:
-        """The numbers of the histogram's bins, shape (bins,), without empty ends."""
-        first = min(r.histogram.first for r in self.replicates)
-        end = max(r.histogram.first + r.histogram.counts.size for r in self.replicates)
-        return np.arange(first, end)
+    def bits(self) -> int:
+        """How finely the Dataset's bins divide an octave: as the file's size allows."""
+        for bits in range(FINEST, COARSEST, -1):
+            if self._bins(bits).size * len(self.replicates) <= _MOST_CELLS:
+                return bits
+        return COARSEST
+
+    def _bins(self, bits: int) -> NDArray[np.int64]:
+        ends = [coarser(r.histogram.number[[0, -1]], bits) for r in self.replicates]
+        return np.arange(min(first for first, _ in ends), max(last for _, last in ends) + 1)
 
     @cached_property
-    def counts(self) -> NDArray[np.int64]:
+    def bins(self) -> NDArray[np.int64]:
+        """The numbers of the Dataset's bins, shape (bins,), without empty ends."""
+        return self._bins(self.bits)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64] | NDArray[np.int32]:
         """Shape (replicates, bins)."""
-        counts = np.zeros((len(self.replicates), self.bins.size), np.int64)
+        kind = np.int32 if self.plan.steps < 2**31 else np.int64
+        counts = np.zeros((len(self.replicates), self.bins.size), kind)
         for row, replicate in zip(counts, self.replicates, strict=True):
-            start = replicate.histogram.first - self.bins[0]
-            row[start : start + replicate.histogram.counts.size] = replicate.histogram.counts
+            place = coarser(replicate.histogram.number, self.bits) - self.bins[0]
+            np.add.at(row, place, replicate.histogram.counts.astype(kind))
         return counts
 
     @cached_property
     def bounds(self) -> FloatArray:
         """Shape (bins, 2), s."""
-        return np.column_stack(edges_of(self.bins))
+        return np.column_stack(edges_of(self.bins, self.bits))
 
     def quantile(self, probability: FloatArray) -> FloatArray:
         """Quantiles of the step time from the histogram, shape (replicates, probabilities), s.
@@ -122,14 +139,12 @@ class Summary:
         Linear inside a bin, of which none is wider than 0.025 %; the ends are exact.
         """
         out = np.empty((len(self.replicates), probability.size))
-        edges = np.append(self.bounds[:, 0], self.bounds[-1, 1])
-        for row, replicate, counts in zip(out, self.replicates, self.counts, strict=True):
-            cumulated = np.concatenate([[0], np.cumsum(counts)])
-            # Bins in which nothing lies would make the inverse ambiguous.
-            inside = np.flatnonzero(counts)
-            x = np.concatenate([cumulated[inside], cumulated[-1:]]) / cumulated[-1]
-            y = np.concatenate([edges[inside], edges[inside[-1:] + 1]])
-            row[:] = np.clip(np.interp(probability, x, y), replicate.shortest, replicate.longest)
+        for row, replicate in zip(out, self.replicates, strict=True):
+            histogram = replicate.histogram
+            found = quantile_of(histogram.counts, *edges_of(histogram.number), probability)
+            found = np.clip(found, replicate.shortest, replicate.longest)
+            found = np.where(probability <= 0, replicate.shortest, found)
+            row[:] = np.where(probability >= 1, replicate.longest, found)
         return out
 
     @cached_property
@@ -162,7 +177,7 @@ class Summary:
         return np.sqrt(share * (1 - share) / self.plan.steps)
 
 
-Reader = Callable[[Summary], FloatArray | NDArray[np.int64] | float]
+Reader = Callable[[Summary], NDArray[np.generic] | float]
 
 
 @dataclass(frozen=True)

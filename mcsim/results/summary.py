@@ -7,6 +7,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from mcsim.engine.histogram import quantile_of
 from mcsim.laws import FloatArray
 from mcsim.tables import table
 from mcsim.units import show
@@ -31,17 +32,22 @@ def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
 
 
 def with_error(value: float, error: float) -> tuple[str, str]:
-    """A number and its standard error with as many digits as the error justifies, at most six."""
-    if not error > 0:
-        return f"{value:.4f}", ""
-    digits = min(6, max(0, 1 - math.floor(math.log10(error))))
-    return f"{value:.{digits}f}", f"{error:.{digits}f}"
+    """A number and its standard error, with as many digits as the error justifies.
+
+    Without an error where there is none, or none but rounding.
+    """
+    if not error > 1e-12 * abs(value):
+        return f"{value:.6g}", ""
+    if not 1e-3 < abs(value) < 1e9 or error < 1e-9:
+        return f"{value:.6g}", f"{error:.2g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:,.{digits}f}", f"{error:,.{digits}f}"
 
 
 def percent(share: float, error: float) -> str:
     """`62.7999 ± 0.0004 %`, or without an error where there is none."""
     value, uncertainty = with_error(100 * share, 100 * error)
-    return f"{value} ± {uncertainty} %" if uncertainty else f"{100 * share:g} %"
+    return f"{value} ± {uncertainty} %" if uncertainty else f"{value} %"
 
 
 def _head(dataset: xr.Dataset) -> str:
@@ -79,22 +85,35 @@ def _causes(dataset: xr.Dataset) -> str:
         value, uncertainty = with_error(seconds, error)
         of_ideal = f"{100 * seconds / ideal:.1f} %"
         rows.append([name, value, uncertainty and f"± {uncertainty}", of_ideal])
+    whole = table(["what a step takes", "s", "std. error", "of the ideal"], rows)
     share, share_error = estimate(dataset, "efficiency")
+    if math.isnan(share):
+        return f"{whole}\n\nno efficiency: the mean step time is not above 0"
     gpus, gpus_error = estimate(dataset, "effective_gpus")
     devices = int(dataset.group_devices.sum())
-    around = f" ± {gpus_error:,.0f}" if gpus_error > 0 else ""
+    effective, around = with_error(gpus, gpus_error)
     return (
-        table(["what a step takes", "s", "std. error", "of the ideal"], rows)
-        + f"\n\nefficiency {percent(share, share_error)}:"
-        f" {gpus:,.0f}{around} effective GPUs of {devices:,}"
+        f"{whole}\n\nefficiency {percent(share, share_error)}:"
+        f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}"
     )
 
 
 def _spread(dataset: xr.Dataset) -> str:
-    wanted = (0.01, 0.5, 0.99, 0.999, 1.0)
-    times = dataset.step_time_quantile.mean("replicate")
-    cells = [f"{100 * q:g} %: {float(times.sel(quantile=q)):.4f}" for q in wanted]
-    return f"step time by quantile, s   {'   '.join(cells)}"
+    """Quantiles over the steps of all clusters; those that are more than guesses."""
+    counts = dataset.step_time_histogram.values.sum(axis=0)
+    wanted = [q for q in (0.01, 0.5, 0.99, 0.999) if min(q, 1 - q) * counts.sum() >= 10]
+    inside = quantile_of(
+        counts, dataset.bin_lower.values, dataset.bin_upper.values, np.array(wanted)
+    )
+    ends = dataset.step_time_quantile
+    shortest, longest = float(ends.sel(quantile=0).min()), float(ends.sel(quantile=1).max())
+    times = [("least", shortest)]
+    times += [
+        (f"{100 * q:g} %", min(max(float(time), shortest), longest))
+        for q, time in zip(wanted, inside, strict=True)
+    ]
+    times.append(("most", longest))
+    return "step time, s   " + "   ".join(f"{name}: {time:.6g}" for name, time in times)
 
 
 def _groups(dataset: xr.Dataset) -> str:

@@ -37,6 +37,8 @@ def load_scenario(where: str | Path, settings: Mapping[str, str] | None = None) 
     Raises ScenarioError with every problem there is.
     """
     if str(where) == "-":
+        if sys.stdin is None:
+            raise ScenarioError("<stdin>", [Problem("", "is closed")])
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
         return parse_scenario(_text(data, "<stdin>"), "<stdin>", Path(), settings)
     scenarios = bundled()

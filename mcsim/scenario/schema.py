@@ -18,6 +18,9 @@ MAX_REPLICATES = 2**24
 """A replicate's number shares a word of the address with the purpose of the draw."""
 MAX_COUNT = 2**31 - 1
 
+SHORTEST, LONGEST = 1e-15, 1e15
+"""Bounds of times of compute, s; what is beyond them is a slip of units."""
+
 CUSTOM = "custom"
 """The device that is described in the scenario instead of in the catalogue."""
 
@@ -55,7 +58,7 @@ class Run(Part):
         "clusters drawn from the lottery", default=1, at_least=1, at_most=MAX_REPLICATES
     )
     engine: str = fields.choice(
-        "how steps are sampled", ("auto", "sampled", "exact"), default="auto"
+        "how steps are sampled; exact is to come", ("auto", "sampled", "exact"), default="auto"
     )
     keep: str = fields.choice(
         "`steps` keeps the time of every step", ("summary", "steps"), default="summary"
@@ -76,7 +79,11 @@ class Workload(Part):
     later = MappingProxyType({"parallel": "tensor, pipeline and expert parallelism"})
 
     compute: float | None = fields.quantity(
-        "one step on the reference device, undisturbed", "time", default=None, above=0
+        "one step on the reference device, undisturbed",
+        "time",
+        default=None,
+        at_least=SHORTEST,
+        at_most=LONGEST,
     )
     reference: str | None = fields.text("the device that `compute` is given for", default=None)
     precision: str = fields.text("number format that the peak is taken for", default="bf16")
@@ -198,7 +205,11 @@ class Fleet(Part):
     count: int = fields.integer("devices", at_least=1, at_most=MAX_COUNT)
     site: str | None = fields.text("where the devices are", default=None)
     compute: float | None = fields.quantity(
-        "one undisturbed step of a custom device", "time", default=None, above=0
+        "one undisturbed step of a custom device",
+        "time",
+        default=None,
+        at_least=SHORTEST,
+        at_most=LONGEST,
     )
     efficiency: float = fields.quantity(
         "share of peak reached, relative to the share that the reference device reaches",
