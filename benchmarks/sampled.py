@@ -22,10 +22,11 @@ import numba
 import numpy as np
 
 import mcsim
-from mcsim.engine import available_threads, simulate
+from mcsim.engine import simulate
 from mcsim.engine.compile import kernel
 from mcsim.engine.philox import key_of, philox
 from mcsim.model import lower
+from mcsim.threads import available_threads
 
 CV = 0.02
 

@@ -41,9 +41,10 @@ def run(
     progress: called with the steps done and the steps asked for.
     Raises ScenarioError, and SimulationError where times overflow.
     """
-    from mcsim.engine import available_threads, simulate
+    from mcsim.engine import simulate
     from mcsim.model import lower
     from mcsim.results import Cost, label
+    from mcsim.threads import available_threads
 
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)

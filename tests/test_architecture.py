@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcsim"
 ALLOWED = {
     "errors": (set(), set()),
     "tables": (set(), set()),
+    "threads": (set(), set()),
     "suggest": (set(), set()),
     "units": ({"errors"}, set()),
     "fields": ({"units"}, set()),
@@ -20,15 +21,15 @@ ALLOWED = {
     "laws": ({"errors", "units", "fields", "suggest", "catalogue"}, {"numpy", "scipy"}),
     "scenario": ({"errors", "units", "fields", "suggest", "catalogue", "laws"}, set()),
     "model": (
-        {"errors", "units", "catalogue", "laws", "scenario", "tables"},
+        {"errors", "units", "catalogue", "laws", "scenario", "tables", "threads"},
         {"numpy", "scipy"},
     ),
-    "engine": ({"errors", "laws", "model"}, {"numpy", "numba"}),
+    "engine": ({"errors", "laws", "model", "threads"}, {"numpy", "numba"}),
     "results": (
         {"errors", "units", "laws", "scenario", "model", "engine", "tables"},
         {"numpy", "xarray", "netCDF4", "matplotlib"},
     ),
-    "api": ({"errors", "scenario", "model", "engine", "results"}, {"xarray"}),
+    "api": ({"errors", "scenario", "model", "engine", "results", "threads"}, {"xarray"}),
     "cli": (
         {
             "errors",

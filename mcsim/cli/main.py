@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -153,15 +154,18 @@ def run(
     def end_at_once(number: int, frame: object) -> None:
         # No exception: one that is raised inside the file libraries leaves their locks taken.
         discard_temporaries(target)
-        os.write(2, b"\nmcsim: interrupted; nothing was written\n")
+        with suppress(OSError):
+            os.write(2, b"\nmcsim: interrupted; nothing was written\n")
         os._exit(FAILED)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Started in the background, a process is to ignore Ctrl-C, and finds it ignored.
+    caught = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+    for number in caught:
         signal.signal(number, end_at_once)
     with ProgressLine(sys.stderr) as progress:
         dataset = api.run(asked, threads=threads, progress=progress.update)
     write(dataset, target)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in caught:
         signal.signal(number, signal.SIG_DFL)
     click.echo(f"{'replaced' if existed else 'wrote'} {target}", err=True)
     click.echo(summarise(dataset))

@@ -2,6 +2,5 @@
 
 from mcsim.engine.simulate import Progress, simulate
 from mcsim.engine.tally import Tally
-from mcsim.engine.threads import available_threads
 
-__all__ = ["Progress", "Tally", "available_threads", "simulate"]
+__all__ = ["Progress", "Tally", "simulate"]

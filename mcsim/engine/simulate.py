@@ -13,8 +13,8 @@ from mcsim.engine.cluster import Cluster, draw_cluster
 from mcsim.engine.sampled import Steps, sample_steps
 from mcsim.engine.screening import GroupLaws
 from mcsim.engine.tally import Accumulator, ReplicateTally, Tally
-from mcsim.engine.threads import available_threads
 from mcsim.model.plan import Plan
+from mcsim.threads import available_threads
 
 _OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 """What overflows is infinite, and found in the step times."""

@@ -13,6 +13,7 @@ from mcsim.model.lower import lower
 from mcsim.model.plan import Plan
 from mcsim.scenario import Scenario
 from mcsim.tables import table
+from mcsim.threads import available_threads
 from mcsim.units import Dimension, show
 
 # Measured on two cores at 2.6 GHz by benchmarks/sampled.py, rounded up; other machines differ.
@@ -117,7 +118,7 @@ def _kind(law: Law) -> str:
 def explain(scenario: Scenario, threads: int | None = None) -> str:
     """What a scenario means: devices, groups, network, draws, expected time and bytes."""
     plan = lower(scenario)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or available_threads()
     rows = [
         [
             group.name,
