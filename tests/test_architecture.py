@@ -45,6 +45,7 @@ ALLOWED = {
         },
         {"click"},
     ),
+    "__main__": ({"cli"}, set()),
     "__init__": ({"api", "errors", "results", "scenario"}, set()),
 }
 STANDARD = set(__import__("sys").stdlib_module_names)

@@ -123,6 +123,12 @@ def test_bundled_scenarios_run_by_name(name, tmp_path):
     assert name in done.stdout
 
 
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "mcsim", "list", "laws"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == call("list", "laws").stdout
+
+
 def test_list_shows_all_there_is():
     whole = call("list").stdout
     for word in ("colossus-1", "three-campus", "h100-sxm", "v100-sgemm", "fleet[].count"):
