@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mcsim.engine.philox import Purpose, key_of, survivals, word_3
-from mcsim.engine.screening import GroupLaws, GroupScreen, Level, screens_of_site
+from mcsim.engine.screening import Bins, GroupLaws, GroupScreen, Level, screens_of_site
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray, Law
 from mcsim.model.plan import Group, Plan
@@ -26,12 +26,14 @@ class Cluster:
     """The devices of one replicate.
 
     base: per group, shape (devices,), s: the time of a step without what varies by the step.
+    bins: per group, the same times in few bins.
     """
 
     plan: Plan
     laws: tuple[GroupLaws, ...]
     replicate: int
     base: tuple[FloatArray, ...]
+    bins: tuple[Bins, ...]
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _screens: dict[int, tuple[tuple[Level, ...], tuple[GroupScreen, ...]]] = field(
         default_factory=dict
@@ -50,7 +52,7 @@ class Cluster:
         for site in range(len(self.plan.sites)):
             here = [i for i, group in enumerate(self.plan.groups) if group.site == site]
             level, found = screens_of_site(
-                [(self.laws[i], self.base[i]) for i in here], KEPT[depth]
+                [(self.laws[i], self.bins[i]) for i in here], KEPT[depth]
             )
             levels.append(level)
             screens.update(zip(here, found, strict=True))
@@ -66,7 +68,7 @@ def draw_cluster(plan: Plan, laws: tuple[GroupLaws, ...], replicate: int) -> Clu
     for group, times in zip(plan.groups, base, strict=True):
         if not np.isfinite(times).all():
             raise SimulationError(f"persistent factors of {group.name} overflow")
-    return Cluster(plan, laws, replicate, base)
+    return Cluster(plan, laws, replicate, base, tuple(Bins.of(times) for times in base))
 
 
 def _base_times(plan: Plan, group: Group, replicate: int) -> FloatArray:

@@ -147,10 +147,11 @@ class GroupScreen:
 class Bins:
     """Base times of a group in few bins: the largest alone, the others with their neighbours.
 
-    index: shape (devices,), the bin of each. latest, middle: shape (bins,), s, the largest and
+    base: shape (devices,), s. index: shape (devices,), the bin of each. latest, middle: shape (bins,), s, the largest and
     the median of a bin. weight: its devices. pure: whether all devices of each bin are equal.
     """
 
+    base: FloatArray
     index: IntArray
     latest: FloatArray
     middle: FloatArray
@@ -159,7 +160,7 @@ class Bins:
 
     @classmethod
     def of(cls, base: FloatArray) -> Bins:
-        """base: shape (devices,), s."""
+        """The bins of some base times, s."""
         order = np.argsort(base, kind="stable")
         ordered = base[order]
         distinct = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0)
@@ -176,7 +177,7 @@ class Bins:
         index = np.empty(base.size, np.int64)
         index[order] = np.repeat(np.arange(starts.size), ends - starts)
         middle = ordered[(starts + ends - 1) // 2]
-        return cls(index, ordered[ends - 1], middle, ends - starts, pure)
+        return cls(base, index, ordered[ends - 1], middle, ends - starts, pure)
 
 
 class GroupLaws:
@@ -223,17 +224,14 @@ class GroupLaws:
             np.where(nothing, 0, stall),
         )
 
-    def screen(self, base: FloatArray, level: Level) -> GroupScreen:
-        """Thresholds that keep every device that outranks the level.
-
-        base: shape (devices,), s.
-        """
+    def screen(self, bins: Bins, level: Level) -> GroupScreen:
+        """Thresholds that keep every device that outranks the level."""
+        base = bins.base
         if level == EVERY_DEVICE:
             every = np.full(base.shape, ALWAYS)
             return _screen(every, every if self.stall else None, np.zeros(base.shape))
         # Of a negative base time the draws are late in the other order: those are always kept.
         always = base <= 0
-        bins = Bins.of(base)
         if self.stall is not None:
             step, stall = (entry[bins.index] for entry in self.split(bins.latest, level.time))
             expected = base * self.step.expected(step) + self.stall.expected(stall)
@@ -270,20 +268,19 @@ def _by_row(threshold: IntArray) -> Words:
     return np.ascontiguousarray(padded.reshape(blocks, DEVICES_PER_BLOCK).T)
 
 
-def find_level(groups: Sequence[tuple[GroupLaws, FloatArray]], kept: float) -> Level:
+def find_level(groups: Sequence[tuple[GroupLaws, Bins]], kept: float) -> Level:
     """A level that about `kept` devices of a site outrank in a step.
 
-    groups: laws and base times (s) of the groups of the site.
+    groups: laws and base times of the groups of the site.
     """
-    bins = [(laws, Bins.of(base)) for laws, base in groups]
-    if sum(base.size for _, base in groups) <= 2 * kept:
+    if sum(bins.base.size for _, bins in groups) <= 2 * kept:
         return EVERY_DEVICE
 
     def reach(time: float) -> float:
         """How many devices are expected at `time` or later."""
-        return sum(float(laws.reach(b.middle, time) @ b.weight) for laws, b in bins) / ALWAYS
+        return sum(float(laws.reach(b.middle, time) @ b.weight) for laws, b in groups) / ALWAYS
 
-    ranges = [laws.range(base) for laws, base in groups]
+    ranges = [laws.range(bins.base) for laws, bins in groups]
     low = _ordered(min(r[0] for r in ranges))
     high = _ordered(max(r[1] for r in ranges)) + 1
     # Bisection over the doubles themselves ends at the very value of an atom.
@@ -293,16 +290,16 @@ def find_level(groups: Sequence[tuple[GroupLaws, FloatArray]], kept: float) -> L
         low, high = (middle, high) if found >= kept else (low, middle)
         if kept <= found <= 1.2 * kept:
             break
-    if any(laws.stall is not None for laws, _ in bins):
+    if any(laws.stall is not None for laws, _ in groups):
         # Sums of two draws are not screened for ties: what is tied at the level outranks it.
         return Level(_double(low - 1), 0)
-    return Level(_double(low), _tie(bins, _double(low), kept))
+    return Level(_double(low), _tie(groups, _double(low), kept))
 
 
-def _tie(bins: Sequence[tuple[GroupLaws, Bins]], time: float, kept: float) -> int:
+def _tie(groups: Sequence[tuple[GroupLaws, Bins]], time: float, kept: float) -> int:
     """How many of 65536 draws of the devices that are tied at `time` to keep."""
     spans = []
-    for laws, b in bins:
+    for laws, b in groups:
         above = laws.step.threshold(laws.step.first_at_most(time, b.middle))
         at = laws.step.threshold(laws.step.first_below(time, b.middle))
         spans.append((above, at, b.weight))
@@ -328,8 +325,8 @@ def _double(order: int) -> float:
 
 
 def screens_of_site(
-    groups: Sequence[tuple[GroupLaws, FloatArray]], kept: float
+    groups: Sequence[tuple[GroupLaws, Bins]], kept: float
 ) -> tuple[Level, list[GroupScreen]]:
     """A level for a site and the thresholds of its groups."""
     level = find_level(groups, kept)
-    return level, [laws.screen(base, level) for laws, base in groups]
+    return level, [laws.screen(bins, level) for laws, bins in groups]
