@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.barrier import slowest_of, step_end
 from mcsim.model.plan import Delay, Plan
+
+OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
+"""For np.errstate, of each thread: what overflows is infinite, and found in the step times."""
 
 _LONGEST = 1e60
 """s; the fourth powers of times are summed."""
@@ -52,7 +56,7 @@ def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:
     Raises SimulationError where a time is not finite, or too large for sums of its powers.
     """
     steps = np.arange(first, first + count, dtype=np.uint32)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(**OVERFLOW):
         ready, culprit, draw, busy = _arrivals(cluster, steps, 0)
         delay = _delays(cluster.plan, cluster.replicate, steps)
         time = step_end(cluster.plan.barrier, ready, delay)

@@ -147,8 +147,9 @@ class GroupScreen:
 class Bins:
     """Base times of a group in few bins: the largest alone, the others with their neighbours.
 
-    base: shape (devices,), s. index: shape (devices,), the bin of each. latest, middle: shape (bins,), s, the largest and
-    the median of a bin. weight: its devices. pure: whether all devices of each bin are equal.
+    base: shape (devices,), s. index: shape (devices,), the bin of each. latest, middle: shape
+    (bins,), s, the largest and the median of a bin. weight: its devices. pure: whether all devices
+    of each bin are equal.
     """
 
     base: FloatArray

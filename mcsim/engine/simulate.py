@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from mcsim.engine.cluster import Cluster, draw_cluster
-from mcsim.engine.sampled import Steps, sample_steps
+from mcsim.engine.sampled import OVERFLOW, Steps, sample_steps
 from mcsim.engine.screening import GroupLaws
 from mcsim.engine.tally import Accumulator, ReplicateTally, Tally
 from mcsim.model.plan import Plan
 from mcsim.threads import available_threads
-
-_OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
-"""What overflows is infinite, and found in the step times."""
 
 _TILE_DRAWS = 1 << 24
 """Draws of a tile: some 5 ms of work, long against a call's cost, short against a signal's wait."""
@@ -44,12 +40,12 @@ def simulate(
         raise ValueError(f"threads must be at least 1, not {threads}")
     threads = threads or available_threads()
     tile = tile or max(1, min(_MAX_TILE, _TILE_DRAWS // plan.devices, plan.steps))
-    with np.errstate(**_OVERFLOW):
+    with np.errstate(**OVERFLOW):
         laws = tuple(GroupLaws(group.step, group.stall) for group in plan.groups)
     tallies: list[ReplicateTally] = []
     with ThreadPoolExecutor(threads, "mcsim") as pool:
         for replicate in range(plan.replicates):
-            with np.errstate(**_OVERFLOW):
+            with np.errstate(**OVERFLOW):
                 cluster = draw_cluster(plan, laws, replicate)
                 cluster.screens(0)
             accumulator = Accumulator(plan)

@@ -102,7 +102,6 @@ class Accumulator:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._waiting: list[Steps] = []
         self._moments: Moments | None = None
         self._shortest, self._longest = np.inf, -np.inf
         self._histogram: Histogram | None = None

@@ -77,8 +77,16 @@ class Law(ABC):
         return np.empty(0)
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        """What is wrong with the parameters taken together, as (key, message)."""
-        return ()
+        """What is wrong with the parameters taken together, as (key, message).
+
+        Here: not exactly one of the `forms` is given, or not the whole of it.
+        """
+        keys = {key for form in self.forms for key in form}
+        given = {key for key in keys if getattr(self, key) is not None}
+        if self.forms and not any(given == set(form) for form in self.forms):
+            wanted = ", or ".join(" and ".join(form) for form in self.forms)
+            have = ", ".join(f"`{key}`" for key in sorted(given)) or "none of them"
+            yield "", f"a {type(self).name} law takes either {wanted}; given: {have}"
 
     def resolved(self, directory: Path, dimension: Dimension | None) -> Law:
         """The law with all that it needs from files and catalogues read in.

@@ -6,7 +6,6 @@ See Also: scipy.stats.norm, scipy.stats.lognorm.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -105,14 +104,6 @@ class LogNormal(Law):
     def knots(self) -> FloatArray:
         median, sigma = self._median_and_sigma()
         return np.array([median if sigma == 0.0 else 0.0])
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        if self._form() is None:
-            yield "", "a lognormal law takes either mean and cv, or median and sigma"
-
-    def _form(self) -> tuple[str, ...] | None:
-        given = {key for form in self.forms for key in form if getattr(self, key) is not None}
-        return next((form for form in self.forms if given == set(form)), None)
 
     def _median_and_sigma(self) -> tuple[float, float]:
         for key, message in self.faults():

@@ -120,7 +120,7 @@ class Decoder:
         if shapes:
             values["shapes"] = tuple(sorted(shapes.items()))
         is_law = issubclass(cls, Law)
-        if is_law and (len(self.problems) > before or not self.one_form(cls, values, path)):
+        if is_law and len(self.problems) > before:
             return UNREADABLE
         made = cls(**values)
         for key, message in made.faults():
@@ -259,14 +259,3 @@ class Decoder:
         law = self.law({k: v for k, v in raw.items() if k != "weight"}, path, dimension)
         weight = self.quantity(spec, raw.get("weight", 1.0), join(path, "weight"), None)
         return cls(weight=weight, law=law)
-
-    def one_form(self, cls: type[Law], values: Mapping[str, Any], path: str) -> bool:
-        """Exactly one of the law's sets of parameters must be given, and whole."""
-        keys = {key for form in cls.forms for key in form}
-        given = {key for key in keys if values.get(key) is not None}
-        if not cls.forms or any(given == set(form) for form in cls.forms):
-            return True
-        wanted = " or ".join(" and ".join(f"`{key}`" for key in form) for form in cls.forms)
-        have = ", ".join(f"`{key}`" for key in sorted(given)) or "none of them"
-        self.refuse(path, f"a {cls.name} law takes {wanted}; given: {have}")
-        return False
