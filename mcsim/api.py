@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcsim.scenario import Scenario, load_scenario, parse_scenario
+from mcsim.signature import is_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_NETCDF = (b"\x89HDF", b"CDF")
 
 
 def load(where: str | Path, settings: Mapping[str, str] | None = None) -> Scenario:
@@ -64,8 +63,7 @@ def open(path: str | Path) -> xr.Dataset:
 
 def _is_result(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
-            return file.read(4).startswith(_NETCDF)
+        return is_netcdf(path)
     except (OSError, ValueError):
         # A ValueError where the name cannot be a file's, which the loader says better.
         return False

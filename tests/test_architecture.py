@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mcsim"
 # What modules of each part may import: other parts of mcsim, and packages.
 ALLOWED = {
     "errors": (set(), set()),
+    "signature": (set(), set()),
     "tables": (set(), set()),
     "threads": (set(), set()),
     "suggest": (set(), set()),
@@ -26,10 +27,13 @@ ALLOWED = {
     ),
     "engine": ({"errors", "laws", "model", "threads"}, {"numpy", "numba"}),
     "results": (
-        {"errors", "units", "laws", "scenario", "model", "engine", "tables"},
+        {"errors", "units", "laws", "scenario", "model", "engine", "signature", "tables"},
         {"numpy", "xarray", "netCDF4", "matplotlib"},
     ),
-    "api": ({"errors", "scenario", "model", "engine", "results", "threads"}, {"xarray"}),
+    "api": (
+        {"errors", "scenario", "model", "engine", "results", "signature", "threads"},
+        {"xarray"},
+    ),
     "cli": (
         {
             "errors",

@@ -11,14 +11,7 @@ import xarray as xr
 
 from mcsim.errors import ResultError
 from mcsim.results.files import check_writable, replacing
-
-_MAGIC = (b"\x89HDF", b"CDF")
-
-
-def is_netcdf(path: Path) -> bool:
-    """Whether a file begins as NetCDF does. Raises OSError."""
-    with path.open("rb") as file:
-        return file.read(4).startswith(_MAGIC)
+from mcsim.signature import is_netcdf
 
 
 def check_output(path: Path) -> None:
