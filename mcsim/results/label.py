@@ -35,10 +35,6 @@ def label(tally: Tally, scenario: Scenario, cost: Cost) -> xr.Dataset:
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
         variables.update(_variables(statistic, summary))
-    if not tally.plan.has_finite_variance:
-        remark = "a law of this scenario has an infinite variance: no standard error is valid"
-        for name in ("step_time_mean", "step_time_std", "slowdown", "compute_time_mean"):
-            variables[name].attrs["comment"] = remark
     if tally.plan.keep_steps:
         times = np.array([replicate.step_time for replicate in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
@@ -48,22 +44,19 @@ def label(tally: Tally, scenario: Scenario, cost: Cost) -> xr.Dataset:
 
 def _variables(statistic: Statistic, summary: Summary) -> dict[str, xr.Variable]:
     attrs = {"units": statistic.units, "long_name": statistic.long_name}
-    if statistic.comment:
-        attrs["comment"] = statistic.comment
-    made = {statistic.name: xr.Variable(statistic.dims, statistic.read(summary), attrs)}
+    comments = [statistic.comment] if statistic.comment else []
+    made: dict[str, xr.Variable] = {}
     if statistic.stderr is not None:
-        name = f"{statistic.name}_stderr"
-        attrs["ancillary_variables"] = name
-        made[statistic.name].attrs = attrs
-        made[name] = xr.Variable(
-            statistic.dims,
-            statistic.stderr(summary),
-            {
-                "units": statistic.units,
-                "long_name": f"standard error of the {statistic.long_name}",
-            },
-        )
-    return made
+        error = statistic.stderr(summary)
+        attrs["ancillary_variables"] = name = f"{statistic.name}_stderr"
+        error_name = f"standard error of the {statistic.long_name}"
+        error_attrs = {"units": statistic.units, "long_name": error_name}
+        made[name] = xr.Variable(statistic.dims, error, error_attrs)
+        if not summary.plan.has_finite_variance and np.isnan(error).all():
+            comments.append("a law has an infinite variance: no standard error is valid")
+    if comments:
+        attrs["comment"] = "; ".join(comments)
+    return {statistic.name: xr.Variable(statistic.dims, statistic.read(summary), attrs), **made}
 
 
 def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
