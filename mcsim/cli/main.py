@@ -142,12 +142,11 @@ def run(
     target = output if output is not None else Path(f"{_file_name(asked.name)}.nc")
     from mcsim import api
     from mcsim.cli.progress import ProgressLine
-    from mcsim.model.estimate import refuse_beyond_memory, remarks
+    from mcsim.model.estimate import before_running
     from mcsim.results import check_output, discard_temporaries, summarise, write
 
     _as_usage(check_output, target)
-    refuse_beyond_memory(asked)
-    for remark in remarks(asked):
+    for remark in before_running(asked):
         click.echo(f"note: {remark}", err=True)
     existed = target.exists()
 
@@ -250,9 +249,10 @@ def plot(file: Path, output: Path | None) -> None:
     from mcsim.results import check_writable
     from mcsim.results.plot import check_format, draw
 
-    target = output if output is not None else _existing(file).with_suffix(".png")
+    source = _existing(file)
+    target = output if output is not None else source.with_suffix(".png")
     for check in (check_format, check_writable):
         _as_usage(check, target)
-    with open_result(_existing(file)) as dataset:
+    with open_result(source) as dataset:
         _complete(lambda whole: draw(whole, target), dataset, file)
     click.echo(f"wrote {target}", err=True)

@@ -62,11 +62,16 @@ def file_size(plan: Plan) -> float:
     return 50e3 + _FILE_BYTES_PER_REPLICATE * plan.replicates + kept
 
 
-def refuse_beyond_memory(scenario: Scenario, threads: int = 1) -> None:
-    """Raise ScenarioError where a run would not fit into the memory of this machine."""
-    excess = _beyond_memory(lower(scenario), threads)
+def before_running(scenario: Scenario) -> list[str]:
+    """What is allowed, but perhaps not meant: said, not refused.
+
+    Raises ScenarioError where even one thread would not fit into the memory of this machine.
+    """
+    plan = lower(scenario)
+    excess = _beyond_memory(plan, 1)
     if excess:
         raise ScenarioError(scenario.name, [Problem("", excess)])
+    return _remarks(scenario, plan)
 
 
 def _beyond_memory(plan: Plan, threads: int) -> str:
@@ -80,15 +85,13 @@ def _beyond_memory(plan: Plan, threads: int) -> str:
     )
 
 
-def remarks(scenario: Scenario) -> list[str]:
-    """What is allowed, but perhaps not meant: said, not refused."""
-    plan = lower(scenario)
+def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
     said = []
     for name, law, groups in _laws_in_use(plan):
         below = float(law.distribution(np.array([-5e-324]))[0])
         if below > 0:
-            share = f"{100 * below:.3g} %"
-            said.append(f"{name} of {groups} is negative in {share} of its draws ({_kind(law)})")
+            which = f"{100 * below:.3g} % of its draws (a {type(law).name} law)"
+            said.append(f"{name} of {groups} is negative in {which}")
         if name in ("step", "stall") and not law.variance() < float("inf"):
             said.append(f"{name} of {groups} has an infinite variance: no standard error is valid")
     if scenario.workload.gradient is not None and plan.barrier is None:
@@ -109,10 +112,6 @@ def _laws_in_use(plan: Plan) -> Iterator[tuple[str, Law, str]]:
         for law, groups in laws.items():
             whose = "all" if len(groups) == len(plan.groups) else ", ".join(groups)
             yield name.removesuffix("_factor"), law, whose
-
-
-def _kind(law: Law) -> str:
-    return f"a {type(law).name} law"
 
 
 def explain(scenario: Scenario, threads: int | None = None) -> str:
@@ -148,7 +147,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         f" {show(memory(plan, threads), 'data')} of memory,"
         f" {show(file_size(plan), 'data')} of file",
         f"hash            {scenario.hash}",
-        *(f"note: {remark}" for remark in remarks(scenario)),
+        *(f"note: {remark}" for remark in _remarks(scenario, plan)),
     ]
     excess = _beyond_memory(plan, threads)
     if excess:
