@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 import mcsim
-from mcsim.engine.candidates import complete
 from mcsim.engine.cluster import Cluster, draw_cluster
+from mcsim.engine.draws import complete
 from mcsim.engine.philox import Purpose, key_of, word_3
-from mcsim.engine.sampled import Steps
 from mcsim.engine.screening import GroupLaws
+from mcsim.engine.steps import Steps
 from mcsim.model import Plan
 
 
@@ -26,19 +26,19 @@ def arrivals(cluster: Cluster, step: int) -> list[tuple[np.ndarray, np.ndarray]]
     plan = cluster.plan
     out = []
     for index, group in enumerate(plan.groups):
-        device = np.arange(group.count, dtype=np.int32)
+        device = np.arange(group.count)
         steps = np.full(group.count, step, np.uint32)
 
         def draws(purpose: Purpose) -> np.ndarray:
             last = word_3(cluster.replicate, purpose)
-            return complete(device, steps, np.uint32(group.identity), last, *key_of(plan.seed))  # noqa: B023
+            return complete(device, steps, np.uint32(group.identity), last, *key_of(plan.seed))[0]  # noqa: B023
 
-        survival = draws(Purpose.STEP_HIGH)
+        survival = draws(Purpose.STEP)
         time = cluster.base[index].copy()
         if group.step is not None:
             time = time * group.step.quantile(survival)
         if group.stall is not None:
-            time = time + group.stall.quantile(draws(Purpose.STALL_HIGH))
+            time = time + group.stall.quantile(draws(Purpose.STALL))
         out.append((time, survival))
     return out
 

@@ -1,9 +1,12 @@
-"""The hot loop: which devices may be the last of a step, and exactly when they arrive.
+"""The hot loops: which devices may be the last of a step.
 
-A device's draw is a survival probability of 64 bits: 16, 16 and 32 bits from three addresses.
-The smaller it is, the later the device. `screen` looks at the first 16 bits of every device and
-keeps those below the device's threshold; all the others are known to be early enough. `complete`
-draws the remaining 48 bits of the few that are kept.
+Each device has a threshold; one whose draw is at or above it is known to be early enough. Rare
+draws (`draws.RARE`) are found by gaps, a word for 128 devices, and kept if they are below their
+device's threshold. Draws that are not rare matter only for devices whose threshold is above RARE:
+`screen` looks at their first 16 bits.
+
+What is kept of a step is a list of codes: four times the device, plus STALL if it is for the
+draw of its stall, plus USUAL if it is kept as one that is not rare.
 """
 
 from __future__ import annotations
@@ -12,153 +15,180 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.compile import kernel, lane
-from mcsim.engine.philox import Word, Words, philox, to_survival
+from mcsim.engine.draws import (
+    DEVICES_PER_BLOCK,
+    HIGH,
+    LOW,
+    NO_GAP,
+    gap_of,
+    half_of,
+    rare_survival,
+)
+from mcsim.engine.philox import Word, Words, philox
 from mcsim.laws import FloatArray
 
-DEVICES_PER_BLOCK = 8
-"""Four words, two halves each: the devices that share one call of Philox."""
-BLOCKS_PER_CHUNK = 256
-"""Thresholds of a chunk (8 kB) stay in the first-level cache over the steps of a tile."""
-ALWAYS = 1 << 16
-"""The threshold of a device that is always kept."""
+USUAL = 1
+STALL = 2
+CODES = 4
+"""A code is CODES * device + STALL + USUAL."""
 
+_CHUNK = 256
+"""Lanes of a loop: its buffers stay in the first-level cache."""
 _1 = np.uint32(1)
 _2 = np.uint32(2)
 _3 = np.uint32(3)
-_4 = np.uint32(4)
-_5 = np.uint32(5)
-_6 = np.uint32(6)
-_7 = np.uint32(7)
-_16 = np.uint32(16)
-_LOW_HALF = np.uint32(0xFFFF)
 
 
-@lane
-def _kept(
-    block: Word,
-    step: Word,
+@kernel
+def find_rare(
+    blocks: Words,
+    entry: NDArray[np.uint16],
+    threshold: FloatArray,
+    first: int,
+    steps: int,
     identity: Word,
     last: Word,
     k0: Word,
     k1: Word,
-    threshold: Words,
-    column: int,
+    mark: int,
+    kept: NDArray[np.int64],
+    kept_count: NDArray[np.int64],
+) -> None:
+    """The devices whose draws are rare and below their threshold, for some steps.
+
+    blocks: those to look at. entry: shape (devices,), the threshold of each device as a place in
+    `threshold`. last: of the address of the draw's gaps. mark: what is added to the codes.
+    kept: shape (steps, capacity), what follows the first `kept_count` codes of each step is
+    filled; kept_count: shape (steps,), counts on, even beyond the capacity.
+    """
+    low_last = np.uint32(last + LOW)
+    words = np.empty((4, _CHUNK), np.uint32)
+    some = np.empty(_CHUNK, np.uint32)
+    # Of the chunk, the devices with a rare draw so far, and the pieces of their draws.
+    device = np.empty(4 * _CHUNK, np.int64)
+    at = np.empty(4 * _CHUNK, np.uint32)
+    piece = np.empty((3, 4 * _CHUNK), np.uint32)
+    for start in range(0, blocks.size, _CHUNK):
+        size = min(_CHUNK, blocks.size - start)
+        for four in range(first >> 2, (first + steps + 3) >> 2):
+            for l in range(size):
+                a, b, c, d = philox(blocks[start + l], np.uint32(four), identity, last, k0, k1)
+                words[0, l] = a
+                words[1, l] = b
+                words[2, l] = c
+                words[3, l] = d
+                some[l] = (
+                    np.uint32(a < NO_GAP)
+                    | np.uint32(b < NO_GAP)
+                    | np.uint32(c < NO_GAP)
+                    | np.uint32(d < NO_GAP)
+                )
+            n = 0
+            for l in range(size):
+                if some[l] != 0:
+                    for j in range(4):
+                        step = 4 * four + j
+                        if words[j, l] < NO_GAP and first <= step < first + steps:
+                            block = np.int64(blocks[start + l])
+                            device[n] = block * DEVICES_PER_BLOCK + gap_of(words[j, l])
+                            at[n] = step
+                            n += 1
+            # From each rare draw to the next of its block, until there is none.
+            while n > 0:
+                for l in range(n):
+                    a, b, c, _ = philox(np.uint32(device[l]), at[l], identity, low_last, k0, k1)
+                    piece[0, l] = a
+                    piece[1, l] = b
+                    piece[2, l] = c
+                more = 0
+                for l in range(n):
+                    here = device[l]
+                    # The last block may reach beyond the last device.
+                    if here < entry.size and (
+                        rare_survival(piece[0, l], piece[1, l]) < threshold[entry[here]]
+                    ):
+                        _keep(CODES * here + mark, np.int64(at[l]) - first, kept, kept_count)
+                    following = here + 1 + gap_of(piece[2, l])
+                    if following // DEVICES_PER_BLOCK == here // DEVICES_PER_BLOCK:
+                        device[more] = following
+                        at[more] = at[l]
+                        more += 1
+                n = more
+
+
+@lane
+def _keep(
+    code: np.int64, row: np.int64, kept: NDArray[np.int64], kept_count: NDArray[np.int64]
+) -> None:
+    n = kept_count[row]
+    if n < kept.shape[1]:
+        kept[row, n] = code
+    kept_count[row] = n + 1
+
+
+@lane
+def _below(
+    device: Word,
+    eight: Word,
+    identity: Word,
+    last: Word,
+    k0: Word,
+    k1: Word,
+    threshold: Word,
 ) -> Word:
-    """Eight bits: which of the eight devices of a block are below their thresholds."""
-    a, b, c, d = philox(block, step, identity, last, k0, k1)
-    return (
-        np.uint32((a >> _16) < threshold[0, column])
-        | np.uint32((a & _LOW_HALF) < threshold[1, column]) << _1
-        | np.uint32((b >> _16) < threshold[2, column]) << _2
-        | np.uint32((b & _LOW_HALF) < threshold[3, column]) << _3
-        | np.uint32((c >> _16) < threshold[4, column]) << _4
-        | np.uint32((c & _LOW_HALF) < threshold[5, column]) << _5
-        | np.uint32((d >> _16) < threshold[6, column]) << _6
-        | np.uint32((d & _LOW_HALF) < threshold[7, column]) << _7
-    )
+    """Eight bits: in which of eight steps the first 16 bits of a device are below a threshold."""
+    words = philox(device, eight, identity, last, k0, k1)
+    mask = np.uint32(0)
+    for place in range(8):
+        mask |= np.uint32(half_of(words, np.uint32(place)) < threshold) << np.uint32(place)
+    return mask
 
 
 @kernel
 def screen(
+    devices: Words,
     threshold: Words,
-    stall_threshold: Words,
-    count: int,
-    steps: Words,
+    first: int,
+    steps: int,
     identity: Word,
-    step_last: Word,
-    stall_last: Word,
+    last: Word,
     k0: Word,
     k1: Word,
-    kept: NDArray[np.int32],
+    mark: int,
+    kept: NDArray[np.int64],
     kept_count: NDArray[np.int64],
 ) -> None:
-    """The devices of a group that are below a threshold, for each of some steps.
+    """The devices whose draws, if they are not rare, may be below their threshold.
 
-    threshold, stall_threshold: shape (8, blocks), for device 8 * block + row; stall_threshold
-        has no blocks where the group has no stalls. count: devices.
-    kept: shape (steps, capacity), filled with device numbers in increasing order;
-    kept_count: shape (steps,), how many there were, even beyond the capacity.
+    devices, threshold: shape (n,); the first 16 bits of a device must be below its threshold.
+    The rest as for `find_rare`; devices of which a draw is rare may be among them.
     """
-    stalls = stall_threshold.shape[1] > 0
-    capacity = kept.shape[1]
-    blocks = (count + DEVICES_PER_BLOCK - 1) // DEVICES_PER_BLOCK
-    masks = np.empty(BLOCKS_PER_CHUNK, np.uint32)
-    kept_count[:] = 0
-    for first in range(0, blocks, BLOCKS_PER_CHUNK):
-        size = min(BLOCKS_PER_CHUNK, blocks - first)
-        for s in range(steps.size):
-            step = steps[s]
+    high_last = np.uint32(last + HIGH)
+    masks = np.empty(_CHUNK, np.uint32)
+    for start in range(0, devices.size, _CHUNK):
+        size = min(_CHUNK, devices.size - start)
+        for eight in range(first >> 3, (first + steps + 7) >> 3):
             found = np.uint32(0)
             for l in range(size):
-                mask = _kept(
-                    np.uint32(first + l), step, identity, step_last, k0, k1, threshold, first + l
+                mask = _below(
+                    devices[start + l],
+                    np.uint32(eight),
+                    identity,
+                    high_last,
+                    k0,
+                    k1,
+                    threshold[start + l],
                 )
                 masks[l] = mask
                 found |= mask
-            if stalls:
-                for l in range(size):
-                    mask = _kept(
-                        np.uint32(first + l),
-                        step,
-                        identity,
-                        stall_last,
-                        k0,
-                        k1,
-                        stall_threshold,
-                        first + l,
-                    )
-                    masks[l] |= mask
-                    found |= mask
             if found != 0:
-                n = kept_count[s]
                 for l in range(size):
                     if masks[l] != 0:
-                        for row in range(DEVICES_PER_BLOCK):
-                            device = (first + l) * DEVICES_PER_BLOCK + row
-                            # Rows beyond the last device have threshold 0 and are never kept.
-                            if masks[l] >> np.uint32(row) & _1:
-                                if n < capacity:
-                                    kept[s, n] = device
-                                n += 1
-                kept_count[s] = n
-
-
-@lane
-def _half(
-    block: Word, half: int, step: Word, identity: Word, last: Word, k0: Word, k1: Word
-) -> Word:
-    """One of the eight 16-bit pieces at an address."""
-    a, b, c, d = philox(block, step, identity, last, k0, k1)
-    word = a
-    if half >= 6:
-        word = d
-    elif half >= 4:
-        word = c
-    elif half >= 2:
-        word = b
-    if half & 1:
-        return word & _LOW_HALF
-    return word >> _16
-
-
-@kernel
-def complete(
-    device: NDArray[np.int32], step: Words, identity: Word, last: Word, k0: Word, k1: Word
-) -> FloatArray:
-    """The whole survival probabilities of some devices in some steps.
-
-    device, step: shape (n,). last: the last word of the address of the first piece; those of
-    the second and third follow it. Result: shape (n,), in (0, 1).
-    """
-    out = np.empty(device.size, np.float64)
-    for i in range(device.size):
-        block = np.uint32(device[i] >> 3)
-        half = device[i] & 7
-        high = _half(block, half, step[i], identity, last, k0, k1)
-        middle = _half(block, half, step[i], identity, np.uint32(last + _1), k0, k1)
-        low, _, _, _ = philox(np.uint32(device[i]), step[i], identity, np.uint32(last + _2), k0, k1)
-        out[i] = to_survival(high << _16 | middle, low)
-    return out
+                        for place in range(8):
+                            row = np.int64(8 * eight + place - first)
+                            if masks[l] >> np.uint32(place) & _1 and 0 <= row < steps:
+                                code = CODES * np.int64(devices[start + l]) + mark
+                                _keep(code, row, kept, kept_count)
 
 
 @kernel

@@ -6,8 +6,8 @@ oracle: the known answers of Random123 1.14.
 Every random number of mcsim has an address and nothing else: no stream, no state, no order.
 
     key      the run's seed, 64 bits
-    word 0   index: a device's block, a device, a node, a rack; 0 for what has none
-    word 1   step; 0 for what is drawn once a replicate
+    word 0   index: a device, a block of devices, a node, a rack; 0 for what has none
+    word 1   step, or four or eight steps together; 0 for what is drawn once a replicate
     word 2   identity: a hash of the name of the group, site or link
     word 3   replicate (24 bits) and purpose (8 bits)
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mcsim.engine.compile import kernel, lane
 from mcsim.laws import FloatArray
 
-GENERATOR = "philox4x32-10, address layout 1"
+GENERATOR = "philox4x32-10, address layout 2"
 """Changes whenever the same seed would give other numbers."""
 
 Word = np.uint32
@@ -38,22 +38,19 @@ _W0 = np.uint32(0x9E3779B9)
 _W1 = np.uint32(0xBB67AE85)
 _32 = np.uint64(32)
 _ULP = 2.0**-64
-_NEAREST_ONE = 1.0 - 2.0**-53
+NEAREST_ONE = 1.0 - 2.0**-53
+SMALLEST = 2.0**-65
 
 
 class Purpose(IntEnum):
     """What a number is drawn for: one byte of its address.
 
-    The draws of every device in every step come in pieces of 16, 16 and 32 bits with a purpose
-    each, so that a device that cannot be the last is dismissed after the first piece.
+    The draws of every device in every step come in four pieces with a purpose each (see
+    `mcsim.engine.draws`), of which most devices never need any of their own.
     """
 
-    STEP_HIGH = 0
-    STEP_MIDDLE = 1
-    STEP_LOW = 2
-    STALL_HIGH = 3
-    STALL_MIDDLE = 4
-    STALL_LOW = 5
+    STEP = 0
+    STALL = 4
     PERSISTENT = 16
     NODE = 17
     RACK = 18
@@ -126,7 +123,7 @@ def to_survival(high: Word, low: Word) -> float:
     Midpoints of 2^64 equal cells, so that neither 0 nor 1 occurs.
     """
     index = np.uint64(high) << _32 | np.uint64(low)
-    return min((np.float64(index) + 0.5) * _ULP, _NEAREST_ONE)
+    return min((np.float64(index) + 0.5) * _ULP, NEAREST_ONE)
 
 
 @kernel

@@ -8,10 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.candidates import complete, last_of_each, screen
-from mcsim.engine.cluster import KEPT, Cluster
+from mcsim.engine.candidates import (
+    CODES,
+    STALL,
+    USUAL,
+    find_rare,
+    last_of_each,
+    screen,
+)
+from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
+from mcsim.engine.draws import complete
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
-from mcsim.engine.screening import GroupScreen
+from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
+from mcsim.engine.steps import Steps
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.barrier import slowest_of, step_end
@@ -27,38 +36,38 @@ _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
 
 
+class SampledEngine:
+    """Every device draws in every step."""
+
+    name = "sampled"
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        with np.errstate(**OVERFLOW):
+            self._laws = tuple(GroupLaws(group.step, group.stall) for group in plan.groups)
+
+    def draw(self, replicate: int) -> SampledReplicate:
+        """The cluster of a replicate with its thresholds."""
+        cluster = draw_cluster(self._plan, self._laws, replicate)
+        cluster.screens(0)
+        return SampledReplicate(cluster)
+
+
 @dataclass(frozen=True)
-class Steps:
-    """What happened in some steps of a replicate.
+class SampledReplicate:
+    """A cluster whose devices draw."""
 
-    time: shape (steps,), s. ready: shape (steps, sites), s, the last arrival at each site.
-    culprit: shape (steps, sites), the group of that arrival. draw: shape (steps, sites), the
-    survival probability it was drawn at. busy: shape (steps, groups), s, the mean time of a
-    device of the group.
-    """
+    cluster: Cluster
 
-    time: FloatArray
-    ready: FloatArray
-    culprit: NDArray[np.int64]
-    draw: FloatArray
-    busy: FloatArray
-
-    @property
-    def last_site(self) -> NDArray[np.int64]:
-        """The site of the very last arrival; among equal times, of the smallest draw."""
-        last = self.ready.max(axis=1, keepdims=True)
-        return np.asarray(np.argmin(np.where(self.ready == last, self.draw, np.inf), axis=1))
+    def sample(self, first: int, count: int) -> Steps:
+        return sample_steps(self.cluster, first, count)
 
 
 def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:
-    """Steps `first` to `first + count - 1` of a replicate, each from its own address.
-
-    Raises SimulationError where a time is not finite, or too large for sums of its powers.
-    """
-    steps = np.arange(first, first + count, dtype=np.uint32)
+    """Steps `first` to `first + count - 1` of a replicate."""
     with np.errstate(**OVERFLOW):
-        ready, culprit, draw, busy = _arrivals(cluster, steps, 0)
-        delay = _delays(cluster.plan, cluster.replicate, steps)
+        ready, culprit, draw, busy = _arrivals(cluster, first, count, 0)
+        delay = _delays(cluster.plan, cluster.replicate, first, count)
         time = step_end(cluster.plan.barrier, ready, delay)
     if not np.all(np.abs(time) < _LONGEST):
         worst = time[~(np.abs(time) < _LONGEST)][0]
@@ -67,17 +76,17 @@ def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:
 
 
 def _arrivals(
-    cluster: Cluster, steps: Words, depth: int
+    cluster: Cluster, first: int, count: int, depth: int
 ) -> tuple[FloatArray, NDArray[np.int64], FloatArray, FloatArray]:
     """`ready`, `culprit`, `draw` and `busy` of `Steps`."""
     plan = cluster.plan
     levels, screens = cluster.screens(depth)
-    shape = (steps.size, len(plan.sites))
+    shape = (count, len(plan.sites))
     ready, draw = np.full(shape, -np.inf), np.ones(shape)
     culprit = np.zeros(shape, np.int64)
-    busy = np.empty((steps.size, len(plan.groups)))
+    busy = np.empty((count, len(plan.groups)))
     for index, group in enumerate(plan.groups):
-        latest, drawn, surplus = _group_arrivals(cluster, index, screens[index], steps)
+        latest, drawn, surplus = _group_arrivals(cluster, index, screens[index], first, count)
         busy[:, index] = (screens[index].expected_sum + surplus) / group.count
         column = group.site
         tied = (latest == ready[:, column]) & (drawn < draw[:, column])
@@ -89,87 +98,121 @@ def _arrivals(
         sure = np.all(
             [level.outranked_by(ready[:, i], draw[:, i]) for i, level in enumerate(levels)], axis=0
         )
-        again = np.flatnonzero(~sure)
-        if again.size:
-            redone = _arrivals(cluster, steps[again], depth + 1)
+        for again in np.flatnonzero(~sure):
+            redone = _arrivals(cluster, first + int(again), 1, depth + 1)
             for values, better in zip((ready, culprit, draw, busy), redone, strict=True):
-                values[again] = better
+                values[again] = better[0]
     return ready, culprit, draw, busy
 
 
 def _group_arrivals(
-    cluster: Cluster, index: int, thresholds: GroupScreen, steps: Words
+    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The last arrival, its draw and the surplus over the expected times, per step."""
-    batch = max(1, int(_MAX_KEPT / (thresholds.kept + 1)))
+    batch = max(1, int(_MAX_KEPT / (screened.kept + 1)))
     parts = [
-        _batch_arrivals(cluster, index, thresholds, steps[at : at + batch])
-        for at in range(0, steps.size, batch)
+        _batch_arrivals(cluster, index, screened, at, min(batch, first + count - at))
+        for at in range(first, first + count, batch)
     ]
     latest, drawn, surplus = (np.concatenate(values) for values in zip(*parts, strict=True))
     return latest, drawn, surplus
 
 
 def _batch_arrivals(
-    cluster: Cluster, index: int, thresholds: GroupScreen, steps: Words
+    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     group, base = cluster.plan.groups[index], cluster.base[index]
-    device, offsets = _kept(cluster, index, thresholds, steps)
-    step = np.repeat(steps, np.diff(offsets))
+    code, offsets = _kept(cluster, index, screened, first, count)
+    step = np.repeat(np.arange(first, first + count, dtype=np.uint32), np.diff(offsets))
+    device = code // CODES
+    of_stall = code & STALL != 0
     key = key_of(cluster.plan.seed)
     identity = np.uint32(group.identity)
 
-    def draws(purpose: Purpose) -> FloatArray:
+    def draws(purpose: Purpose, ours: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """The draws, and of what is kept for `ours` that which is kept for what it is not."""
         last = word_3(cluster.replicate, purpose)
-        return complete(device, step, identity, last, *key)
+        survival, rare = complete(device, step, identity, last, *key)
+        return survival, ours & ((code & USUAL != 0) == rare)
 
-    survival = draws(Purpose.STEP_HIGH)
+    survival, void = draws(Purpose.STEP, ~of_stall)
     time = base[device]
     if group.step is not None:
         time = time * group.step.quantile(survival)
-    if group.stall is not None:
-        time = time + group.stall.quantile(draws(Purpose.STALL_HIGH))
-    latest, drawn, surplus = (np.empty(steps.size) for _ in range(3))
-    excess = time - thresholds.expected[device]
+    below = survival < screened.step.threshold[screened.step.entry[device]]
+    void |= ~of_stall & ~below
+    if group.stall is not None and screened.stall is not None:
+        stall, wrong = draws(Purpose.STALL, of_stall)
+        time = time + group.stall.quantile(stall)
+        late = stall < screened.stall.threshold[screened.stall.entry[device]]
+        # What is kept for its step is not kept once more for its stall.
+        void |= wrong | (of_stall & (below | ~late))
+    latest, drawn, surplus = (np.empty(count) for _ in range(3))
+    excess = time - screened.expected(device)
+    excess[void] = 0.0
+    time[void] = -np.inf
     last_of_each(offsets, time, survival, excess, latest, drawn, surplus)
     return latest, drawn, surplus
 
 
 def _kept(
-    cluster: Cluster, index: int, thresholds: GroupScreen, steps: Words
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The devices kept in each step, one after the other, and where each step's begin."""
+    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The codes of what is kept in each step, one after the other, and where each step begins."""
     group = cluster.plan.groups[index]
-    if thresholds.kept == 0:
-        return np.empty(0, np.int32), np.zeros(steps.size + 1, np.int64)
-    capacity = min(group.count, int(thresholds.kept + 8 * thresholds.kept**0.5) + 16)
-    count = np.empty(steps.size, np.int64)
+    if screened.kept == 0:
+        return np.empty(0, np.int64), np.zeros(count + 1, np.int64)
+    identity = np.uint32(group.identity)
+    key = key_of(cluster.plan.seed)
+    pieces: list[tuple[Thresholds, Purpose, int]] = [(screened.step, Purpose.STEP, 0)]
+    if screened.stall is not None:
+        pieces.append((screened.stall, Purpose.STALL, STALL))
+    capacity = int(screened.kept + 8 * screened.kept**0.5) + 16
     while True:
-        kept = np.empty((steps.size, capacity), np.int32)
-        screen(
-            thresholds.threshold,
-            thresholds.stall_threshold,
-            group.count,
-            steps,
-            np.uint32(group.identity),
-            word_3(cluster.replicate, Purpose.STEP_HIGH),
-            word_3(cluster.replicate, Purpose.STALL_HIGH),
-            *key_of(cluster.plan.seed),
-            kept,
-            count,
-        )
-        most = int(count.max())
+        kept = np.empty((count, capacity), np.int64)
+        number = np.zeros(count, np.int64)
+        for of, purpose, mark in pieces:
+            last = word_3(cluster.replicate, purpose)
+            if of.blocks.size:
+                find_rare(
+                    of.blocks,
+                    of.entry,
+                    of.threshold,
+                    first,
+                    count,
+                    identity,
+                    last,
+                    *key,
+                    mark,
+                    kept,
+                    number,
+                )
+            if of.usual.size:
+                screen(
+                    of.usual,
+                    of.usual_threshold,
+                    first,
+                    count,
+                    identity,
+                    last,
+                    *key,
+                    mark + USUAL,
+                    kept,
+                    number,
+                )
+        most = int(number.max())
         if most <= capacity:
             break
         capacity = most
-    offsets = np.concatenate([[0], np.cumsum(count)])
-    return kept[np.arange(capacity) < count[:, None]], offsets
+    offsets = np.concatenate([[0], np.cumsum(number)])
+    return kept[np.arange(capacity) < number[:, None]], offsets
 
 
-def _delays(plan: Plan, replicate: int, steps: Words) -> FloatArray:
+def _delays(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
     """The delays of the barrier, shape (steps, delays), s."""
     delays = plan.barrier.delays if plan.barrier is not None else ()
-    out = np.empty((steps.size, len(delays)))
+    steps = np.arange(first, first + count, dtype=np.uint32)
+    out = np.empty((count, len(delays)))
     for column, delay in enumerate(delays):
         out[:, column] = _slowest(plan, replicate, steps, delay)
     return out

@@ -19,8 +19,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.candidates import ALWAYS, DEVICES_PER_BLOCK
-from mcsim.engine.philox import Words
+from mcsim.engine.draws import DEVICES_PER_BLOCK, RARE
+from mcsim.engine.philox import NEAREST_ONE, SMALLEST, Words
 from mcsim.laws import FloatArray, Law
 
 IntArray = NDArray[np.int64]
@@ -31,12 +31,10 @@ _SINGLE_BINS = 128
 _SHARED_BINS = 128
 
 
-def _grid() -> IntArray:
-    """Thresholds in use, of 65,536: every one at both ends, 1 % apart between."""
-    fine = np.arange(257)
-    coarse = np.round(256 * 1.01 ** np.arange(1, 490)).astype(np.int64)
-    low = np.union1d(fine, coarse[coarse <= ALWAYS // 2])
-    return np.union1d(low, ALWAYS - low)
+def _grid() -> FloatArray:
+    """Thresholds in use: 2 % apart from 2^-64 to the middle, and so from there to 1 - 2^-16."""
+    low = 0.5 * 1.02 ** -np.arange(np.log(2.0**63) / np.log(1.02))[::-1]
+    return np.concatenate([[0.0], low, 1.0 - low[-2::-1][low[-2::-1] > 2.0**-16], [1.0]])
 
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
@@ -44,14 +42,14 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 @dataclass(frozen=True)
 class LawTable:
-    """A law at the thresholds `level[k]` / 65536: everything that screening needs of it.
+    """A law at the thresholds `level[k]`: everything that screening needs of it.
 
     quantile: the largest value of a draw at or above the threshold; for threshold 0 the largest
         value there is. Never increasing.
     mean_above: the mean over the draws at or above the threshold; 0 for the last.
     """
 
-    level: IntArray
+    level: FloatArray
     quantile: FloatArray
     mean_above: FloatArray
 
@@ -61,19 +59,18 @@ class LawTable:
         level = _grid()
         if law is None:
             full = np.full(level.size, constant)
-            return cls(level, full, np.where(level < ALWAYS, constant, 0.0))
-        share = level / ALWAYS
-        ends = np.clip(share, 2.0**-65, 1 - 2.0**-53)
+            return cls(level, full, np.where(level < 1, constant, 0.0))
+        ends = np.clip(level, SMALLEST, NEAREST_ONE)
         quantile = np.minimum.accumulate(law.quantile(ends))
         # Integrals of the quantile function between neighbouring thresholds, each piece split
         # where the law jumps.
-        edges = np.union1d(share[1:], law.jumps()[: 4 * level.size])
-        edges = edges[edges >= share[1]]
+        edges = np.union1d(level[1:], law.jumps()[: 4 * level.size])
+        edges = edges[edges >= level[1]]
         half = np.diff(edges) / 2
         at = edges[:-1, None] + half[:, None] * (1 + _NODES)
         pieces = half * (law.quantile(at) @ _WEIGHTS)
-        above = np.append(np.cumsum(pieces[::-1])[::-1], 0.0)[np.searchsorted(edges, share[1:])]
-        mean = np.append(above[:-1] / (1 - share[1:-1]), 0.0)
+        above = np.append(np.cumsum(pieces[::-1])[::-1], 0.0)[np.searchsorted(edges, level[1:])]
+        mean = np.append(above[:-1] / (1 - level[1:-1]), 0.0)
         return cls(level, quantile, np.concatenate([[law.expectation()], mean]))
 
     @cached_property
@@ -100,60 +97,108 @@ class LawTable:
         ratio -= _ROOM * np.abs(ratio)
         return np.searchsorted(self.ascending, -ratio, side="right")
 
-    def threshold(self, entry: IntArray) -> IntArray:
+    def threshold(self, entry: IntArray) -> FloatArray:
         """The threshold of an entry; that of none of the entries keeps every draw."""
-        return np.append(self.level, ALWAYS)[entry]
+        return self.thresholds[entry]
 
-    def expected(self, entry: IntArray) -> FloatArray:
-        """The mean of a draw at or above the threshold of an entry; 0 where there is none."""
-        return np.append(self.mean_above, 0.0)[entry]
+    @cached_property
+    def thresholds(self) -> FloatArray:
+        return np.append(self.level, 1.0)
+
+    @cached_property
+    def means(self) -> FloatArray:
+        """The mean of a draw at or above the threshold of each entry; 0 where there is none."""
+        return np.append(self.mean_above, 0.0)
 
 
 @dataclass(frozen=True)
 class Level:
-    """A device outranks the level if its time is above `time`, or equal to it and the first 16
-    bits of its draw are below `tie`: equal times happen where laws have atoms."""
+    """A device outranks the level if its time is above `time`, or equal to it and its draw is
+    below `tie`: equal times happen where laws have atoms."""
 
     time: float
-    tie: int
+    tie: float
 
     def outranked_by(self, time: FloatArray, survival: FloatArray) -> NDArray[np.bool_]:
         """Whether the last arrivals, drawn at `survival`, are above the level; shape (n,)."""
-        tied = (time == self.time) & (survival * ALWAYS < self.tie)
-        return np.asarray((time > self.time) | tied)
+        return np.asarray((time > self.time) | ((time == self.time) & (survival < self.tie)))
 
 
-EVERY_DEVICE = Level(-np.inf, 0)
+EVERY_DEVICE = Level(-np.inf, 0.0)
 """The level that every device outranks."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Below what a draw (of the step, or of the stall) is kept, for each device of a group.
+
+    entry: shape (devices,), places in `threshold`. blocks: those in which any rare draw may be
+    kept. usual: the devices of which draws that are not rare may be kept, and the bound of their
+    first 16 bits, `usual_threshold`.
+    """
+
+    entry: NDArray[np.uint16]
+    threshold: FloatArray
+    blocks: Words
+    usual: Words
+    usual_threshold: Words
+
+    @classmethod
+    def of(cls, table: LawTable, entry: IntArray) -> Thresholds:
+        """The thresholds of a table at an entry for each device."""
+        small = entry.astype(np.uint16)
+        starts = np.arange(0, entry.size, DEVICES_PER_BLOCK)
+        blocks = np.flatnonzero(np.maximum.reduceat(small, starts))
+        first_usual = np.searchsorted(table.thresholds, RARE, side="right")
+        usual = np.flatnonzero(small >= first_usual)
+        share = (table.thresholds[small[usual]] - RARE) / (1.0 - RARE)
+        # One more, for the rounding of draws and thresholds: what is not below is dropped later.
+        bound = np.minimum(np.ceil(share * 65536) + 1, 65536)
+        return cls(
+            small,
+            table.thresholds,
+            blocks.astype(np.uint32),
+            usual.astype(np.uint32),
+            bound.astype(np.uint32),
+        )
 
 
 @dataclass(frozen=True)
 class GroupScreen:
     """The thresholds of a group's devices, and what is known of those that are not kept.
 
-    threshold, stall_threshold: shape (8, blocks), as `candidates.screen` takes them.
-    expected: shape (devices,), s; the mean time of a device given that it is not kept (0 if it
-        always is); expected_sum: its sum. kept: the mean number of devices kept a step.
+    step, stall: of the two draws of a device; stall is None where there is none.
+    expected_sum: s, over the devices, of their mean time given that they are not kept (0 if they
+    always are). kept: the mean number of devices kept a step.
     """
 
-    threshold: Words
-    stall_threshold: Words
-    expected: FloatArray
+    step: Thresholds
+    stall: Thresholds | None
     expected_sum: float
     kept: float
+    _base: FloatArray
+    _step_means: FloatArray
+    _stall_means: FloatArray | None
+
+    def expected(self, device: IntArray) -> FloatArray:
+        """The mean time of some devices given that they are not kept, s; 0 if they always are."""
+        step = self.step.entry[device]
+        mean = self._base[device] * self._step_means[step]
+        if self.stall is not None and self._stall_means is not None:
+            mean = mean + self._stall_means[self.stall.entry[device]]
+            mean[self.step.threshold[step] >= 1.0] = 0.0
+        return mean
 
 
 @dataclass(frozen=True)
 class Bins:
     """Base times of a group in few bins: the largest alone, the others with their neighbours.
 
-    base: shape (devices,), s. index: shape (devices,), the bin of each. latest, middle: shape
-    (bins,), s, the largest and the median of a bin. weight: its devices. pure: whether all devices
-    of each bin are equal.
+    base: shape (devices,), s. latest, middle: shape (bins,), s, the largest and the median of a
+    bin, increasing. weight: its devices. pure: whether all devices of each bin are equal.
     """
 
     base: FloatArray
-    index: IntArray
     latest: FloatArray
     middle: FloatArray
     weight: IntArray
@@ -162,8 +207,7 @@ class Bins:
     @classmethod
     def of(cls, base: FloatArray) -> Bins:
         """The bins of some base times, s."""
-        order = np.argsort(base, kind="stable")
-        ordered = base[order]
+        ordered = np.sort(base)
         distinct = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0)
         pure = distinct.size <= _SINGLE_BINS + _SHARED_BINS
         if pure:
@@ -175,10 +219,13 @@ class Bins:
                 np.arange(shared, base.size),
             )
         ends = np.append(starts[1:], base.size)
-        index = np.empty(base.size, np.int64)
-        index[order] = np.repeat(np.arange(starts.size), ends - starts)
         middle = ordered[(starts + ends - 1) // 2]
-        return cls(base, index, ordered[ends - 1], middle, ends - starts, pure)
+        return cls(base, ordered[ends - 1], middle, ends - starts, pure)
+
+    @cached_property
+    def index(self) -> IntArray:
+        """A bin for each device, none of whose members is earlier; shape (devices,)."""
+        return np.searchsorted(self.latest, self.base)
 
 
 class GroupLaws:
@@ -196,13 +243,19 @@ class GroupLaws:
             low, high = low + self.stall.quantile[-1], high + self.stall.quantile[0]
         return low, high
 
-    def reach(self, base: FloatArray, time: float) -> IntArray:
-        """Of 65536 draws of each device, about how many are kept at `time`."""
+    def reach(self, bins: Bins, time: float) -> float:
+        """About how many of the devices are kept in a step, at `time`."""
+        return float(self._share_kept(bins, time) @ bins.weight)
+
+    def _share_kept(self, bins: Bins, time: float) -> FloatArray:
+        base = bins.middle
         if self.stall is None:
-            return self.step.threshold(self.step.first_below(time, base))
+            exact = bins.pure or base[0] <= 0
+            find = self.step.first_below if exact else self.step.first_surely_below
+            return self.step.threshold(find(time, base))
         step, stall = self.split(base, time, stride=8)
         kept = self.step.threshold(step) + self.stall.threshold(stall)
-        return np.asarray(np.minimum(kept, ALWAYS))
+        return np.asarray(np.minimum(kept, 1.0))
 
     def split(self, base: FloatArray, time: float, *, stride: int = 1) -> tuple[IntArray, IntArray]:
         """Thresholds for the step and for the stall: what is above both is earlier than `time`.
@@ -219,7 +272,7 @@ class GroupLaws:
         best = np.argmin(kept, axis=1)
         stall = rest[np.arange(base.size), best]
         # Where nothing is harmless, every draw of the step is kept and the stall's do not matter.
-        nothing = kept[np.arange(base.size), best] >= ALWAYS
+        nothing = kept[np.arange(base.size), best] >= 1.0
         return (
             np.where(nothing, self.step.level.size, best * stride),
             np.where(nothing, 0, stall),
@@ -228,45 +281,44 @@ class GroupLaws:
     def screen(self, bins: Bins, level: Level) -> GroupScreen:
         """Thresholds that keep every device that outranks the level."""
         base = bins.base
+        every = self.step.level.size
         if level == EVERY_DEVICE:
-            every = np.full(base.shape, ALWAYS)
-            return _screen(every, every if self.stall else None, np.zeros(base.shape))
+            entry = np.full(base.shape, every)
+            return self._screen(base, entry, np.zeros_like(entry))
         # Of a negative base time the draws are late in the other order: those are always kept.
         always = base <= 0
         if self.stall is not None:
             step, stall = (entry[bins.index] for entry in self.split(bins.latest, level.time))
-            expected = base * self.step.expected(step) + self.stall.expected(stall)
-            step_threshold = np.where(always, ALWAYS, self.step.threshold(step))
-            return _screen(step_threshold, self.stall.threshold(stall), expected)
+            step, stall = np.where(always, every, step), np.where(always, 0, stall)
+            return self._screen(base, step, stall)
         if bins.pure:
-            above = self.step.threshold(self.step.first_at_most(level.time, bins.latest))
-            at = self.step.threshold(self.step.first_below(level.time, bins.latest))
-            # Means are tabulated on the grid: its next threshold keeps a little more.
-            entry = np.searchsorted(self.step.level, np.clip(level.tie, above, at))[bins.index]
+            above = self.step.first_at_most(level.time, bins.latest)
+            at = self.step.first_below(level.time, bins.latest)
+            tied = np.searchsorted(self.step.level, level.tie)
+            entry = np.clip(np.full_like(at, tied), above, at)[bins.index]
         else:
             entry = self.step.first_surely_below(level.time, np.where(always, 1.0, base))
-        threshold = np.where(always, ALWAYS, self.step.threshold(entry))
-        return _screen(threshold, None, base * self.step.expected(entry))
+        return self._screen(base, np.where(always, every, entry), None)
 
-
-def _screen(step: IntArray, stall: IntArray | None, expected: FloatArray) -> GroupScreen:
-    kept = step / ALWAYS if stall is None else 1 - (1 - step / ALWAYS) * (1 - stall / ALWAYS)
-    expected = np.where(kept < 1, expected, 0.0)
-    return GroupScreen(
-        _by_row(step),
-        _by_row(stall) if stall is not None else np.empty((DEVICES_PER_BLOCK, 0), np.uint32),
-        expected,
-        float(expected.sum()),
-        float(kept.sum()),
-    )
-
-
-def _by_row(threshold: IntArray) -> Words:
-    """Thresholds of devices as shape (8, blocks), the devices of a block in one column."""
-    blocks = -(-threshold.size // DEVICES_PER_BLOCK)
-    padded = np.zeros(blocks * DEVICES_PER_BLOCK, np.uint32)
-    padded[: threshold.size] = threshold
-    return np.ascontiguousarray(padded.reshape(blocks, DEVICES_PER_BLOCK).T)
+    def _screen(self, base: FloatArray, step: IntArray, stall: IntArray | None) -> GroupScreen:
+        share = self.step.threshold(step)
+        mean = base * self.step.means[step]
+        stall_thresholds = stall_means = None
+        if self.stall is not None:
+            assert stall is not None
+            stall_thresholds = Thresholds.of(self.stall, stall)
+            stall_means = self.stall.means
+            mean = np.where(share < 1, mean + stall_means[stall], 0.0)
+            share = 1 - (1 - share) * (1 - self.stall.threshold(stall))
+        return GroupScreen(
+            Thresholds.of(self.step, step),
+            stall_thresholds,
+            float(mean.sum()),
+            float(share.sum()),
+            base,
+            self.step.means,
+            stall_means,
+        )
 
 
 def find_level(groups: Sequence[tuple[GroupLaws, Bins]], kept: float) -> Level:
@@ -279,7 +331,7 @@ def find_level(groups: Sequence[tuple[GroupLaws, Bins]], kept: float) -> Level:
 
     def reach(time: float) -> float:
         """How many devices are expected at `time` or later."""
-        return sum(float(laws.reach(b.middle, time) @ b.weight) for laws, b in groups) / ALWAYS
+        return sum(laws.reach(bins, time) for laws, bins in groups)
 
     ranges = [laws.range(bins.base) for laws, bins in groups]
     low = _ordered(min(r[0] for r in ranges))
@@ -293,25 +345,25 @@ def find_level(groups: Sequence[tuple[GroupLaws, Bins]], kept: float) -> Level:
             break
     if any(laws.stall is not None for laws, _ in groups):
         # Sums of two draws are not screened for ties: what is tied at the level outranks it.
-        return Level(_double(low - 1), 0)
+        return Level(_double(low - 1), 0.0)
     return Level(_double(low), _tie(groups, _double(low), kept))
 
 
-def _tie(groups: Sequence[tuple[GroupLaws, Bins]], time: float, kept: float) -> int:
-    """How many of 65536 draws of the devices that are tied at `time` to keep."""
-    spans = []
-    for laws, b in groups:
-        above = laws.step.threshold(laws.step.first_at_most(time, b.middle))
-        at = laws.step.threshold(laws.step.first_below(time, b.middle))
-        spans.append((above, at, b.weight))
-    low, high = 0, ALWAYS
+def _tie(groups: Sequence[tuple[GroupLaws, Bins]], time: float, kept: float) -> float:
+    """Which draws of the devices that are tied at `time` to keep: those below the result."""
+    level = groups[0][0].step.thresholds
+    spans = [
+        (laws.step.first_at_most(time, b.middle), laws.step.first_below(time, b.middle), b.weight)
+        for laws, b in groups
+    ]
+    low, high = 0, level.size - 1
     while low < high:
         tie = (low + high) // 2
-        if sum(float(np.clip(tie, a, b) @ w) for a, b, w in spans) / ALWAYS >= kept:
+        if sum(float(level[np.clip(tie, a, b)] @ w) for a, b, w in spans) >= kept:
             high = tie
         else:
             low = tie + 1
-    return low
+    return float(level[low])
 
 
 def _ordered(time: float) -> int:

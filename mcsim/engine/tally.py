@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.histogram import Histogram
-from mcsim.engine.sampled import Steps
+from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Plan
 
-BLOCK = 4096
+BLOCK = 1024
 """Steps that are summed together. Fixed, so that sums do not depend on tiles or threads."""
 
 
@@ -71,13 +71,13 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class ReplicateTally:
-    """What is kept of the steps of one replicate.
+class Sums:
+    """What is kept of some steps of a replicate.
 
     moments: columns step time, compute time and exposed communication (s), then the wait
         fraction of each group and the compute time (s) of each site.
     shortest, longest: s. culprits: shape (groups,), steps whose last arrival was in the group.
-    site_culprits: shape (sites,). step_time: shape (steps,), s, if kept.
+    site_culprits: shape (sites,). times: s, of each step, in pieces, if they are kept.
     """
 
     moments: Moments
@@ -86,72 +86,51 @@ class ReplicateTally:
     histogram: Histogram
     culprits: NDArray[np.int64]
     site_culprits: NDArray[np.int64]
-    step_time: FloatArray | None
+    times: tuple[FloatArray, ...] = ()
 
+    @property
+    def step_time(self) -> FloatArray:
+        """The times of all steps, s; shape (steps,) if they are kept, else empty."""
+        return np.concatenate(self.times) if self.times else np.empty(0)
 
-@dataclass(frozen=True)
-class Tally:
-    """All replicates of a run, in order."""
-
-    plan: Plan
-    replicates: Sequence[ReplicateTally]
-
-
-class Accumulator:
-    """Takes the steps of one replicate in order and keeps their sums."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._moments: Moments | None = None
-        self._shortest, self._longest = np.inf, -np.inf
-        self._histogram: Histogram | None = None
-        self._culprits = np.zeros(len(plan.groups), np.int64)
-        self._site_culprits = np.zeros(len(plan.sites), np.int64)
-        self._times: list[FloatArray] = []
-        self._rest = np.empty((0, 3 + len(plan.groups) + len(plan.sites)))
-
-    def add(self, steps: Steps) -> None:
-        """Take the steps that follow those taken before."""
-        plan = self._plan
+    @classmethod
+    def of(cls, plan: Plan, steps: Steps) -> Sums:
+        """The sums over some steps, at most a block."""
         last_site = steps.last_site
         culprit = steps.culprit[np.arange(last_site.size), last_site]
-        self._culprits += np.bincount(culprit, minlength=len(plan.groups))
-        self._site_culprits += np.bincount(last_site, minlength=len(plan.sites))
-        self._shortest = min(self._shortest, float(steps.time.min()))
-        self._longest = max(self._longest, float(steps.time.max()))
-        if plan.keep_steps:
-            self._times.append(steps.time)
         last = steps.ready.max(axis=1)
         # Nobody is later than the last, but the mean of many equal times rounds.
         waiting = np.maximum(last[:, None] - steps.busy, 0.0)
         whole = steps.time[:, None]
         wait = np.divide(waiting, whole, out=np.zeros_like(waiting), where=whole != 0)
         row = np.column_stack([steps.time, last, steps.time - last, wait, steps.ready])
-        self._rest = np.concatenate([self._rest, row])
-        while len(self._rest) >= BLOCK:
-            self._join(self._rest[:BLOCK])
-            self._rest = self._rest[BLOCK:]
-
-    def _join(self, rows: FloatArray) -> None:
         # A sum of a column depends on the layout of the memory; a copy gives it always the same.
-        moments = Moments.of(np.asfortranarray(rows))
-        histogram = Histogram.of(rows[:, 0])
-        self._moments = self._moments.joined(moments) if self._moments else moments
-        self._histogram = self._histogram.joined(histogram) if self._histogram else histogram
-
-    def tally(self) -> ReplicateTally:
-        """What all the steps taken come to."""
-        if len(self._rest):
-            self._join(self._rest)
-            self._rest = self._rest[:0]
-        assert self._moments is not None
-        assert self._histogram is not None
-        return ReplicateTally(
-            self._moments,
-            self._shortest,
-            self._longest,
-            self._histogram,
-            self._culprits,
-            self._site_culprits,
-            np.concatenate(self._times) if self._plan.keep_steps else None,
+        return cls(
+            Moments.of(np.asfortranarray(row)),
+            float(steps.time.min()),
+            float(steps.time.max()),
+            Histogram.of(steps.time),
+            np.bincount(culprit, minlength=len(plan.groups)),
+            np.bincount(last_site, minlength=len(plan.sites)),
+            (steps.time,) if plan.keep_steps else (),
         )
+
+    def joined(self, other: Sums) -> Sums:
+        """The sums over both, `other` being the later steps."""
+        return Sums(
+            self.moments.joined(other.moments),
+            min(self.shortest, other.shortest),
+            max(self.longest, other.longest),
+            self.histogram.joined(other.histogram),
+            self.culprits + other.culprits,
+            self.site_culprits + other.site_culprits,
+            self.times + other.times,
+        )
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is kept of a run: the sums of each replicate, in order."""
+
+    plan: Plan
+    replicates: Sequence[Sums]

@@ -36,7 +36,7 @@ def label(tally: Tally, scenario: Scenario, cost: Cost) -> xr.Dataset:
     for statistic in STATISTICS:
         variables.update(_variables(statistic, summary))
     if tally.plan.keep_steps:
-        times = np.array([replicate.step_time for replicate in tally.replicates])
+        times = np.array([sums.step_time for sums in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
         variables["step_time"] = xr.Variable(("replicate", "step"), times, attrs)
     return xr.Dataset(variables, _coordinates(summary), _provenance(scenario, cost))
