@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench nightly clean
 
 run: $(VENV)/installed
 	$(BIN)/mcsim run colossus-1 -o colossus-1.nc
@@ -19,7 +19,11 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/sampled.py
+	$(BIN)/python -m benchmarks --output docs/performance.md
+
+# Dieharder, a program apart (apt-get install dieharder), on the generator's words: a quarter of an hour.
+nightly: $(VENV)/installed
+	$(BIN)/python -m benchmarks.dieharder
 
 clean:
 	rm -rf $(VENV)

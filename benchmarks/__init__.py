@@ -1,0 +1,1 @@
+"""What mcsim costs, beside what people write instead: `python -m benchmarks`."""
