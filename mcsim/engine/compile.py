@@ -12,9 +12,13 @@ from typing import Any, TypeVar, cast
 
 import numba
 from numba import config
+from numba.core.compiler import Compiler
 from numba.extending import register_jitable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+KERNELS: list[Any] = []
+"""Every kernel that was defined."""
 
 
 def lane(function: Function) -> Function:
@@ -29,11 +33,24 @@ def lane(function: Function) -> Function:
     return made
 
 
+class SeparateArrays(Compiler):
+    """Compiles a kernel whose arrays do not overlap, as those of no kernel do.
+
+    Otherwise LLVM must assume that what is written changes what is read, and does not vectorise:
+    a table takes 3.1 ns a lane instead of 0.46. (Numba's own option for it is not one of njit.)
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)  # type: ignore[no-untyped-call]
+        self.state.flags.noalias = True
+
+
 def kernel(function: Function) -> Function:
     """A loop over arrays, compiled on first use and kept in the cache for later processes.
 
-    nogil: tiles run on Python threads side by side. error_model: a division that may trap does
-    not vectorise. No fastmath: bits must not depend on the width of vectors.
+    What it is given must not overlap with what it writes. nogil: tiles run on Python threads side
+    by side. error_model: a division that may trap does not vectorise. No fastmath: bits must not
+    depend on the width of vectors.
     """
     directory = cache_directory()
     settings: Any = config
@@ -41,11 +58,15 @@ def kernel(function: Function) -> Function:
     # Numba reads this while it decorates; other users of Numba in the process keep their own.
     settings.CACHE_DIR = str(directory or "")
     try:
-        compiled = numba.njit(nogil=True, error_model="numpy", cache=directory is not None)(
-            function
-        )
+        compiled = numba.njit(
+            nogil=True,
+            error_model="numpy",
+            cache=directory is not None,
+            pipeline_class=SeparateArrays,
+        )(function)
     finally:
         settings.CACHE_DIR = before
+    KERNELS.append(compiled)
     return cast(Function, compiled)
 
 
