@@ -9,6 +9,7 @@ import numpy as np
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+from mcsim.model.choice import choose, cpu_seconds, why_not_exact
 from mcsim.model.lower import lower
 from mcsim.model.plan import Plan
 from mcsim.scenario import Scenario
@@ -16,19 +17,14 @@ from mcsim.tables import table
 from mcsim.threads import available_threads
 from mcsim.units import Dimension, show
 
-# Measured on two cores at 2.6 GHz by benchmarks/sampled.py, rounded up; other machines differ.
-_SECONDS_PER_DRAW = 0.6e-9
-_SECONDS_PER_KEPT = 0.5e-6
-_KEPT_PER_SITE_AND_STEP = 20
-_SECONDS_PER_STEP = 0.5e-6
-_SECONDS_PER_DEVICE_AND_REPLICATE = 0.6e-6
-_START_SECONDS = 1.0
+# Measured on two cores at 2.6 GHz, rounded up; other machines differ.
+_START_SECONDS = 1.2
+_SECONDS_ALONE_PER_STEP = 0.2e-6
 _START_BYTES = 250e6
 _BYTES_PER_DEVICE = 120
 _BYTES_PER_THREAD = 100e6
 _BYTES_PER_KEPT_STEP = 24
 _BYTES_PER_REPLICATE = 20e3
-_SECONDS_PER_REPLICATE = 1e-3
 _FILE_BYTES_PER_REPLICATE = 5e3
 
 
@@ -40,13 +36,8 @@ def draws(plan: Plan) -> int:
 
 def seconds(plan: Plan, threads: int) -> float:
     """Expected wall time of a run on so many threads, once the kernels are compiled."""
-    steps = plan.steps * plan.replicates
-    kept = steps * min(plan.devices, _KEPT_PER_SITE_AND_STEP * len(plan.sites))
-    shared = draws(plan) * _SECONDS_PER_DRAW + kept * _SECONDS_PER_KEPT
-    alone = steps * _SECONDS_PER_STEP
-    each = _SECONDS_PER_REPLICATE + plan.devices * _SECONDS_PER_DEVICE_AND_REPLICATE
-    alone += plan.replicates * each
-    return _START_SECONDS + shared / threads + alone
+    alone = plan.steps * plan.replicates * _SECONDS_ALONE_PER_STEP
+    return _START_SECONDS + cpu_seconds(plan, choose(plan).engine) / threads + alone
 
 
 def memory(plan: Plan, threads: int) -> float:
@@ -68,6 +59,10 @@ def before_running(scenario: Scenario) -> list[str]:
     Raises ScenarioError where even one thread would not fit into the memory of this machine.
     """
     plan = lower(scenario)
+    refused = why_not_exact(plan) if plan.engine == "exact" else None
+    if refused is not None:
+        message = f'"exact" cannot do this: {refused}; use "auto" or "sampled"'
+        raise ScenarioError(scenario.name, [Problem("run.engine", message)])
     excess = _beyond_memory(plan, 1)
     if excess:
         raise ScenarioError(scenario.name, [Problem("", excess)])
@@ -129,6 +124,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         ]
         for group in plan.groups
     ]
+    choice = choose(plan)
     groups = table(["group", "site", "devices", "nodes", "racks", "one step"], rows, left=(0, 1))
     lines = [
         f"{scenario.name}: {plan.devices:,} devices in {len(plan.groups)} group(s)"
@@ -141,7 +137,9 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         f"ideal step      {show(plan.ideal_step_time, 'time')}"
         " (nothing disturbs, work by speed, free network)",
         f"run             {plan.steps:,} steps of each of {plan.replicates:,} cluster(s),"
-        f" seed {plan.seed}, engine sampled",
+        f" seed {plan.seed}",
+        f"engine          {choice.engine}: {choice.reason}",
+        *_goal(plan),
         f"draws           {draws(plan):,}",
         f"expected        {show(seconds(plan, threads), 'time')} on {threads} thread(s),"
         f" {show(memory(plan, threads), 'data')} of memory,"
@@ -153,6 +151,17 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
     if excess:
         lines.append(f"too large: {excess}")
     return "\n".join(lines)
+
+
+def _goal(plan: Plan) -> list[str]:
+    target = plan.target
+    if target is None:
+        return []
+    return [
+        f"goes on         until the relative standard error of {target.statistic} is"
+        f" {target.relative_error:g}; at most {target.max_steps:,} steps of each of"
+        f" {target.max_replicates:,} cluster(s)"
+    ]
 
 
 def _disturbances(plan: Plan) -> list[str]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 
 from mcsim import catalogue
+from mcsim.errors import Problem, ScenarioError
 from mcsim.model.network import barrier_of, link_name
-from mcsim.model.plan import Group, Plan, SitePlan, identity_of, require_distinct
+from mcsim.model.plan import Group, Plan, SitePlan, Target, identity_of, require_distinct
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import CUSTOM, Fleet, Jitter
+from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
+
+MOST_STEPS, MOST_REPLICATES = 10_000_000, 10_000
+"""Where a run with a target stops, if it is not said."""
 
 
 def lower(scenario: Scenario) -> Plan:
@@ -30,11 +34,12 @@ def lower(scenario: Scenario) -> Plan:
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
     require_distinct("link", (link_name(link) for link in scenario.link))
-    return Plan(
+    plan = Plan(
         seed=scenario.run.seed,
         steps=scenario.run.steps,
         replicates=scenario.run.replicates,
-        keep_steps=scenario.run.keep == "steps",
+        engine=scenario.run.engine,
+        keep=scenario.run.keep,
         groups=groups,
         sites=sites,
         barrier=barrier_of(
@@ -46,6 +51,32 @@ def lower(scenario: Scenario) -> Plan:
             groups,
         ),
         ideal_step_time=balanced_time(groups),
+        target=_target(scenario.run),
+    )
+    _require_reachable(scenario, plan)
+    return plan
+
+
+def _require_reachable(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where the target is an error that does not exist."""
+    if plan.target is None or plan.has_finite_variance or "_p" in plan.target.statistic:
+        return
+    message = (
+        f"a law has an infinite variance, so {plan.target.statistic} has no standard error;"
+        ' take a quantile, as target_statistic = "step_time_p50"'
+    )
+    raise ScenarioError(scenario.name, [Problem("run.target_relative_error", message)])
+
+
+def _target(run: Run) -> Target | None:
+    if run.target_relative_error is None:
+        return None
+    clusters = MOST_REPLICATES if run.replicates > 1 else 1
+    return Target(
+        run.target_relative_error,
+        run.target_statistic,
+        run.max_steps or max(MOST_STEPS, run.steps),
+        run.max_replicates or max(clusters, run.replicates),
     )
 
 

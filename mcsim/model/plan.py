@@ -86,21 +86,39 @@ class Barrier:
 
 
 @dataclass(frozen=True)
+class Target:
+    """What a run goes on for: a relative standard error of a statistic, and where it stops."""
+
+    relative_error: float
+    statistic: str
+    max_steps: int
+    max_replicates: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that an engine needs.
 
-    ideal_step_time: s; no disturbance, work in proportion to speed, a free network.
-    barrier: None where meeting costs nothing.
+    engine, keep: as the scenario says. ideal_step_time: s; no disturbance, work in proportion to
+    speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
+    replicates are what is wanted.
     """
 
     seed: int
     steps: int
     replicates: int
-    keep_steps: bool
+    engine: str
+    keep: str
     groups: tuple[Group, ...]
     sites: tuple[SitePlan, ...]
     barrier: Barrier | None
     ideal_step_time: float
+    target: Target | None = None
+
+    @property
+    def keep_steps(self) -> bool:
+        """Whether the time of every step is kept."""
+        return self.keep == "steps"
 
     @property
     def has_finite_variance(self) -> bool:

@@ -1,0 +1,36 @@
+"""The engines by name, and the law that the exact one draws from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from mcsim.engine.exact import ExactEngine, site_laws
+from mcsim.engine.sampled import SampledEngine
+from mcsim.engine.steps import Engine
+from mcsim.model.choice import why_no_law
+from mcsim.model.maximum import NotExact
+from mcsim.model.plan import Plan
+
+if TYPE_CHECKING:
+    from mcsim.model.step_law import StepLaw
+
+ENGINES: Mapping[str, Callable[[Plan], Engine]] = MappingProxyType(
+    {"sampled": SampledEngine, "exact": ExactEngine}
+)
+
+
+def engine_of(name: str, plan: Plan) -> Engine:
+    """The engine of a name for a plan. Raises NotExact where it cannot do it."""
+    return ENGINES[name](plan)
+
+
+def step_law(plan: Plan, replicates: Iterable[int]) -> StepLaw:
+    """The law of the step time over some clusters, each as likely. Raises NotExact."""
+    from mcsim.model.step_law import StepLaw, mixture_of
+
+    reason = why_no_law(plan)
+    if reason is not None:
+        raise NotExact(reason)
+    return mixture_of([StepLaw.of(site_laws(plan, one), plan.barrier) for one in replicates])

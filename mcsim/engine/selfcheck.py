@@ -1,0 +1,110 @@
+"""Every run compares the engines: steps of its own scenario against the law of their maximum.
+
+The devices of some steps are sampled one by one, and the last arrivals at each site compared with
+the law that is tabulated without any sampling. Source of the bound: Dvoretzky, Kiefer & Wolfowitz
+with Massart's constant, Annals of Probability 18 (1990): the distribution function of n values
+deviates by more than d from their law's with a probability of at most 2 exp(-2 n d^2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcsim.engine.exact import ExactEngine, site_laws
+from mcsim.engine.sampled import SampledEngine
+from mcsim.engine.steps import Engine
+from mcsim.engine.tally import BLOCK
+from mcsim.laws import FloatArray
+from mcsim.model.choice import cpu_seconds, why_no_law
+from mcsim.model.maximum import MaximumLaw, NotExact
+from mcsim.model.plan import Plan
+
+CHANCE = 1e-6
+"""How often a check fails although both engines are right."""
+
+_SHARE = 0.1
+_LEAST_STEPS, _MOST_STEPS = 4 * BLOCK, 64 * BLOCK
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """How far apart the engines are.
+
+    steps: compared, of the first replicate. deviation: the largest difference of the distribution
+    functions of the last arrival, over all sites. bound: what it exceeds with the probability
+    CHANCE if both are right. reason: why there was no check; empty where there was.
+    """
+
+    steps: int
+    deviation: float
+    bound: float
+    reason: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """Passed, failed, or not possible."""
+        if self.reason:
+            return "not possible"
+        return "passed" if self.deviation <= self.bound else "failed"
+
+    @property
+    def message(self) -> str:
+        """What it found, in a sentence."""
+        if self.reason:
+            return f"no self-check: {self.reason}"
+        return (
+            f"self-check {self.outcome}: the distribution functions of the sampled and the exact"
+            f" engine differ by {self.deviation:.2g} over {self.steps:,} steps, where"
+            f" {self.bound:.2g} is allowed (chance of a false alarm {CHANCE:g})"
+        )
+
+
+def check_by_law(plan: Plan, engine: Engine) -> SelfCheck:
+    """Compare the engines on a plan that was run on `engine`.
+
+    It takes a tenth of the run's time, but at least the tables of one cluster and some blocks of
+    steps.
+    """
+    laws = engine.first_laws if isinstance(engine, ExactEngine) else None
+    if laws is None:
+        reason = why_no_law(plan)
+        if reason is not None:
+            return SelfCheck(0, math.nan, math.nan, reason)
+        try:
+            laws = site_laws(plan, 0)
+        except NotExact as impossible:
+            return SelfCheck(0, math.nan, math.nan, str(impossible))
+    replicate = SampledEngine(plan).draw(0)
+    steps = range(0, _affordable(plan, engine.name), BLOCK)
+    return compare(laws, np.concatenate([replicate.sample(at, BLOCK).ready for at in steps]))
+
+
+def compare(laws: Sequence[MaximumLaw], ready: FloatArray) -> SelfCheck:
+    """Sampled last arrivals against their laws. ready: shape (steps, sites), s."""
+    deviations = [deviation_of(law, ready[:, site]) for site, law in enumerate(laws)]
+    steps = len(ready)
+    bound = math.sqrt(math.log(2 * len(laws) / CHANCE) / (2 * steps))
+    # The tables are right up to a deviation of their own.
+    return SelfCheck(steps, max(deviations), bound + max(law.deviation for law in laws))
+
+
+def deviation_of(law: MaximumLaw, values: FloatArray) -> float:
+    """The largest difference between the distribution function of some values and a law's."""
+    value, count = np.unique(values, return_counts=True)
+    at = np.cumsum(count) / values.size
+    before = at - count / values.size
+    expected = law.distribution(value)
+    # Of the law, only its floor has a probability of its own.
+    expected_before = np.where(value <= law.floor, 0.0, expected)
+    return float(max(np.abs(at - expected).max(), np.abs(before - expected_before).max()))
+
+
+def _affordable(plan: Plan, engine: str) -> int:
+    spent = cpu_seconds(plan, engine)
+    each = cpu_seconds(plan, "sampled") / (plan.steps * plan.replicates)
+    blocks = int(_SHARE * spent / each / BLOCK)
+    return min(max(blocks * BLOCK, _LEAST_STEPS), _MOST_STEPS)

@@ -1,0 +1,81 @@
+"""Which engine samples a plan, and why: the cheapest that is exact for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mcsim.model.maximum import reason_against
+from mcsim.model.plan import Plan
+
+# Measured on two cores at 2.6 GHz by `make bench`, rounded up; other machines differ.
+_SAMPLED_PER_DEVICE = 0.15e-6
+_SAMPLED_PER_REPLICATE = 10e-3
+_SAMPLED_PER_STEP = 2e-6
+_SAMPLED_PER_SITE_AND_STEP = 5e-6
+_SAMPLED_PER_DEVICE_AND_STEP = 0.04e-9
+_WHOLE_PER_DEVICE_AND_STEP = 3e-9
+_EXACT_PER_DEVICE = 0.15e-6
+_EXACT_PER_REPLICATE = 50e-3
+_EXACT_WITH_STALLS = 400e-3
+_EXACT_PER_STEP = 0.3e-6
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, "sampled" or "exact", and why it."""
+
+    engine: str
+    reason: str
+
+
+def why_not_exact(plan: Plan) -> str | None:
+    """The reason why the exact engine cannot do a plan; None where it can, as far as is known
+    before a cluster is drawn."""
+    if plan.keep == "devices":
+        return 'keep = "devices" asks for the time of every device, which it does not draw'
+    return why_no_law(plan)
+
+
+def why_no_law(plan: Plan) -> str | None:
+    """The reason why the law of the last arrivals of a plan cannot be tabulated; None if it can."""
+    for group in plan.groups:
+        reason = reason_against(group.step, group.stall)
+        if reason is not None:
+            return f"{group.name}: {reason}"
+    return None
+
+
+def choose(plan: Plan) -> Choice:
+    """The engine of a plan.
+
+    What is asked for, or the one that is likely to take less time: both draw from the same
+    distribution. The exact engine may still find that it cannot do a drawn cluster.
+    """
+    if plan.engine == "sampled":
+        return Choice("sampled", "asked for")
+    reason = why_not_exact(plan)
+    if plan.engine == "exact":
+        return Choice("exact", "asked for")
+    if reason is not None:
+        return Choice("sampled", f"the exact engine cannot do this: {reason}")
+    sampled, exact = cpu_seconds(plan, "sampled"), cpu_seconds(plan, "exact")
+    if exact < sampled:
+        return Choice("exact", f"about {sampled / exact:.2g} times cheaper than to sample")
+    return Choice("sampled", f"about {exact / sampled:.2g} times cheaper than the law's tables")
+
+
+def cpu_seconds(plan: Plan, engine: str) -> float:
+    """Expected time of all steps on one core, once the kernels are compiled; s."""
+    steps = float(plan.steps * plan.replicates)
+    if engine == "exact":
+        stalls = any(group.stall is not None for group in plan.groups)
+        each = _EXACT_PER_REPLICATE + plan.devices * _EXACT_PER_DEVICE
+        each += _EXACT_WITH_STALLS * stalls
+        return plan.replicates * each + steps * _EXACT_PER_STEP * len(plan.sites)
+    each = _SAMPLED_PER_REPLICATE + plan.devices * _SAMPLED_PER_DEVICE
+    draws = sum(group.count * (1 if group.stall is None else 2) for group in plan.groups)
+    per_step = _SAMPLED_PER_STEP + _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
+    per_step += draws * _SAMPLED_PER_DEVICE_AND_STEP
+    if plan.keep == "devices":
+        per_step += draws * _WHOLE_PER_DEVICE_AND_STEP
+    return plan.replicates * each + steps * per_step

@@ -1,0 +1,91 @@
+"""A law by its curve: what is known only as a function of time, made a quantile function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcsim.laws import Constant, FloatArray
+from mcsim.model.crowd import FIRST
+from mcsim.model.curve import Curve
+from mcsim.model.panels import EPS, Function, Panels, adapted
+from mcsim.model.span import Axis, span
+
+_TOLERANCES = 1e-5, 2e-8
+"""Of the log hazard, and of the log survival."""
+_MOST_PANELS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class CurveLaw:
+    """A law whose log hazard is a curve; single values with a probability are steep parts of it.
+
+    atoms: such values, and other places where the curve is not smooth, s.
+    """
+
+    curve: Curve
+    atoms: FloatArray
+
+    def quantile(self, survival: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            y = np.log(-np.log1p(-survival))
+        return self.curve.time(y.ravel()).reshape(y.shape)
+
+    def hazard(self, x: FloatArray) -> FloatArray:
+        """-log P(X <= x); any shape."""
+        return np.exp(self.curve.log_hazard(x.ravel())).reshape(x.shape)
+
+    def survival(self, x: FloatArray) -> FloatArray:
+        return np.asarray(-np.expm1(-self.hazard(x)))
+
+    def distribution(self, x: FloatArray) -> FloatArray:
+        return np.exp(-self.hazard(x))
+
+    def jumps(self) -> FloatArray:
+        around = np.concatenate([self.atoms, np.nextafter(self.atoms, -np.inf)])
+        return self.survival(around)
+
+    def knots(self) -> FloatArray:
+        return self.atoms
+
+
+def law_of(
+    log_hazard: Function, low: float, high: float, shallowest: float, atoms: FloatArray
+) -> CurveLaw | Constant:
+    """The law of a log hazard, -inf where nothing is left.
+
+    log_hazard: of times of shape (n,). low: s, where it is surely above `shallowest`; high: where
+    it may be below that of a survival of 2^-65. atoms: s, where it jumps or has a kink.
+    """
+    low, high = span(log_hazard, low, high, (shallowest, FIRST))
+    axis = Axis(low, high)
+    atoms = np.unique(atoms[(atoms >= low) & (atoms <= high)])
+    if high <= np.nextafter(low, np.inf) or log_hazard(np.array([low]))[0] == -np.inf:
+        return Constant(high)
+
+    def rows(place: FloatArray) -> FloatArray:
+        y = log_hazard(axis.time(place))
+        return np.stack([y, np.log(-np.expm1(-np.exp(y)))])
+
+    edges = np.concatenate([np.nextafter(atoms, -np.inf), atoms])
+    edges = axis.place(np.concatenate([edges[(edges > low) & (edges < high)], axis.evenly(9)]))
+    edges = np.unique(edges)
+    apart = np.diff(edges) > 4.0 * axis.grain(edges[1:])
+    apart[-1] = True
+    edges = np.append(edges[:-1][apart], edges[-1])
+    found, values = adapted(rows, edges, np.array(_TOLERANCES), _MOST_PANELS, axis.grain)
+    y = Panels(found, values[0])
+    ended = bool(values[0][-1, -1] > FIRST)
+    beyond = 0.0 if ended else _beyond(y, axis)
+    return CurveLaw(Curve(y, axis, ended, beyond), atoms)
+
+
+def _beyond(y: Panels, axis: Axis) -> float:
+    """The mean excess over the last time, as if the tail went on as a power, or exponentially."""
+    end = y.edges[-1:]
+    slope = float(y.slope(end)[0])
+    survival = float(np.exp(y(end)[0]))
+    if not axis.logarithmic:
+        return survival / max(-slope, EPS)
+    return axis.high * survival / max(-slope - 1.0, EPS)

@@ -1,0 +1,146 @@
+"""Laws of the barrier's delays: the slowest of some participants, their sums and their maxima."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mcsim.laws import Constant, FloatArray
+from mcsim.model.arrival import LEAST, MOST
+from mcsim.model.barrier import slowest_of
+from mcsim.model.convolution import Quantiles, Scale, hazard_of_sum
+from mcsim.model.curve_law import law_of
+from mcsim.model.plan import Delay
+
+SHALLOWEST = 2.8
+"""Of log hazards found by quadrature: a survival of 1 - 7e-8."""
+_MOST_ATOMS = 64
+
+
+@dataclass(frozen=True)
+class Slowest:
+    """The slowest of independent draws of one law: F^n."""
+
+    law: Quantiles
+    participants: int
+
+    def quantile(self, survival: FloatArray) -> FloatArray:
+        return self.law.quantile(slowest_of(survival, self.participants))
+
+    def survival(self, x: FloatArray) -> FloatArray:
+        return self._of_all(self.law.survival(x))
+
+    def distribution(self, x: FloatArray) -> FloatArray:
+        return np.asarray(self.law.distribution(x) ** self.participants)
+
+    def jumps(self) -> FloatArray:
+        return self._of_all(self.law.jumps())
+
+    def knots(self) -> FloatArray:
+        return self.law.knots()
+
+    def _of_all(self, survival: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(-np.expm1(self.participants * np.log1p(-survival)))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """X + shift."""
+
+    law: Quantiles
+    shift: float
+
+    def quantile(self, survival: FloatArray) -> FloatArray:
+        return self.law.quantile(survival) + self.shift
+
+    def survival(self, x: FloatArray) -> FloatArray:
+        return self.law.survival(x - self.shift)
+
+    def distribution(self, x: FloatArray) -> FloatArray:
+        return self.law.distribution(x - self.shift)
+
+    def jumps(self) -> FloatArray:
+        return self.law.jumps()
+
+    def knots(self) -> FloatArray:
+        return self.law.knots() + self.shift
+
+
+def slowest(delay: Delay) -> Quantiles:
+    """The law of a delay, s."""
+    law = Slowest(delay.law, delay.participants)
+    value = always(law)
+    return law if value is None else Constant(value)
+
+
+def always(law: Quantiles) -> float | None:
+    """The value of a law that has only one."""
+    low, high = (float(x) for x in law.quantile(np.array([MOST, LEAST])))
+    return low if low == high else None
+
+
+def total(laws: Sequence[Quantiles]) -> Quantiles:
+    """The law of the sum of independent delays; of none, 0."""
+    found: Quantiles = Constant(0.0)
+    for law in laws:
+        found = _sum(found, law)
+    return found
+
+
+def latest(laws: Sequence[Quantiles]) -> Quantiles:
+    """The law of the maximum of independent delays and 0."""
+    if not laws:
+        return Constant(0.0)
+    if len(laws) == 1 and laws[0].survival(np.array([-5e-324]))[0] == 1.0:
+        return laws[0]
+
+    def log_hazard(x: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            hazard = sum(-np.log1p(-law.survival(x)) for law in laws)
+            return np.where(x < 0.0, np.inf, np.log(hazard))
+
+    ends = np.array([law.quantile(np.array([MOST, LEAST])) for law in laws])
+    low, high = max(float(ends[:, 0].max()), 0.0), max(float(ends[:, 1].max()), 0.0)
+    atoms = np.concatenate([np.zeros(1), *(landmarks(law) for law in laws)])
+    return law_of(log_hazard, low, high, SHALLOWEST, atoms)
+
+
+def landmarks(law: Quantiles) -> FloatArray:
+    """Where a law's distribution function may jump or have a kink."""
+    value = always(law)
+    if value is not None:
+        return np.array([value])
+    jumps = np.sort(law.jumps())
+    jumps = jumps[(jumps > LEAST) & (jumps < MOST)][:_MOST_ATOMS]
+    return np.concatenate([law.knots()[-_MOST_ATOMS:], law.quantile(jumps)])
+
+
+def _sum(one: Quantiles, other: Quantiles) -> Quantiles:
+    for fixed, law in ((one, other), (other, one)):
+        value = always(fixed)
+        if value is not None:
+            return law if value == 0.0 else _moved(law, value)
+    return sum_of_laws(one, 1.0, other)
+
+
+def _moved(law: Quantiles, shift: float) -> Quantiles:
+    value = always(law)
+    return Moved(law, shift) if value is None else Constant(value + shift)
+
+
+def sum_of_laws(one: Quantiles, factor: float, other: Quantiles) -> Quantiles:
+    """The law of factor * X + Y, independent; factor above 0."""
+    scales = Scale.of(one), Scale.of(other)
+
+    def log_hazard(x: FloatArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(hazard_of_sum(*scales, factor, x)))
+
+    both = np.array([MOST, LEAST])
+    low, high = (float(x) for x in factor * one.quantile(both) + other.quantile(both))
+    # Where both jump, so does the sum.
+    atoms = (factor * landmarks(one)[:, None] + landmarks(other)).ravel()
+    return law_of(log_hazard, low, high, SHALLOWEST, atoms[-_MOST_ATOMS:])

@@ -1,0 +1,222 @@
+"""The law of the last arrival: when the slowest of many unlike devices is ready.
+
+P(last <= t) is the product over the devices, exp(-H(t)) with H = -sum log P(T_i <= t), so one
+draw stands for all of them. H is summed over few nodes in place of the devices, followed by
+polynomials, and turned into a table of t over log H.
+
+See Also: David & Nagaraja 2003, Order Statistics, ch. 5 (independent, not identical).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mcsim.laws import FloatArray, Law
+from mcsim.model.arrival import (
+    Arrival,
+    NotExact,
+    Scaled,
+    Shifted,
+    constant_value,
+    is_constant,
+    reason_against,
+)
+from mcsim.model.crowd import FIRST, LAST, TOLERANCE, crowd
+from mcsim.model.curve import Curve, followed
+from mcsim.model.lookup import IndexArray, busy, lookup, shares
+from mcsim.model.nodes import bases_of
+from mcsim.model.sums import sum_of
+
+__all__ = ["MaximumLaw", "Members", "NotExact", "maximum_law", "reason_against"]
+
+
+class Members(NamedTuple):
+    """Devices whose times are base * C + D, independent in every step.
+
+    base: shape (devices,), s. step, stall: the laws of C and D; None is always 1, or 0.
+    """
+
+    base: FloatArray
+    step: Law | None
+    stall: Law | None
+
+
+@dataclass(frozen=True, eq=False)
+class MaximumLaw:
+    """The last arrival of groups of devices.
+
+    A table over y = log(-log P(last <= t)), in whose cells time is a straight line:
+
+    level: shape (points,), y, ascending: `first + spacing * k`, and more where that is not fine
+    enough; two points are the same where time jumps. guide: shape (cells,), the last point at or
+    before `first + spacing * k`: the cell of a y is found from there by few steps upwards.
+    time: shape (points,), s, never rising. share: shape (groups, points - 1), the probability
+    that the last is of a group, given the cell. busy: shape (groups, points), s, the mean time of
+    a group's devices given that the last arrival of all is then.
+
+    floor: s, devices of constant time are all there then (-inf: there are none); the table is of
+    the others, and the last arrival is the later of both. floor_share: shape (groups,), of the
+    devices that are ready exactly then. deviation: of the distribution function, or a tenth of
+    the relative one of its tail, as measured. has_variance: whether that of the last arrival is
+    finite.
+    """
+
+    first: float
+    spacing: float
+    guide: IndexArray
+    level: FloatArray
+    time: FloatArray
+    share: FloatArray
+    busy: FloatArray
+    floor: float
+    floor_share: FloatArray
+    deviation: float
+    has_variance: bool
+    curve: Curve | None
+
+    def quantile(self, survival: FloatArray) -> FloatArray:
+        """The time exceeded with probability `survival`, s; any shape."""
+        survival = np.asarray(survival, dtype=np.float64)
+        if self.curve is None:
+            return np.full(survival.shape, self.floor)
+        with np.errstate(divide="ignore"):
+            y = np.log(-np.log1p(-survival))
+        found = self.curve.time(y.ravel()).reshape(survival.shape)
+        return np.maximum(found, self.floor)
+
+    def hazard(self, time: FloatArray) -> FloatArray:
+        """-log P(last <= time); any shape."""
+        time = np.asarray(time, dtype=np.float64)
+        if self.curve is None:
+            return np.where(time < self.floor, np.inf, 0.0)
+        found = np.exp(self.curve.log_hazard(time.ravel())).reshape(time.shape)
+        return np.where(time < self.floor, np.inf, found)
+
+    def survival(self, time: FloatArray) -> FloatArray:
+        """P(last > time); any shape."""
+        return np.asarray(-np.expm1(-self.hazard(time)))
+
+    def distribution(self, time: FloatArray) -> FloatArray:
+        """P(last <= time); any shape."""
+        return np.exp(-self.hazard(time))
+
+    def jumps(self) -> FloatArray:
+        """The survival probability at the floor."""
+        return self.survival(self.knots())
+
+    def knots(self) -> FloatArray:
+        """The floor, s, which has a probability of its own."""
+        return np.array([self.floor] if np.isfinite(self.floor) else [])
+
+    def mean(self) -> float:
+        """The mean of the last arrival, s."""
+        return self.floor if self.curve is None else self.curve.mean_above(self.floor)
+
+
+def maximum_law(groups: Sequence[Members]) -> MaximumLaw:
+    """The law of the last arrival of all devices of some groups.
+
+    Raises NotExact where it has none that can be tabulated (see `reason_against`).
+    """
+    rest = _resting(groups)
+    moving = [index for index, group in enumerate(groups) if not _is_fixed(group)]
+    if not moving:
+        return _only_floor(rest)
+    found, compression = crowd([(_arrival(groups[i]), bases_of(groups[i].base)) for i in moving])
+    law = followed(found)
+    table, roughness = lookup(law.curve, rest.floor)
+    if roughness > TOLERANCE:
+        raise NotExact(
+            "the law of its last arrival has too many kinks: tabulated, its distribution function"
+            f" is off by {roughness:.1e}"
+        )
+    share = np.zeros((len(groups), table.time.size - 1))
+    share[moving] = shares(law, table)
+    mean = np.repeat(rest.mean[:, None], table.time.size, axis=1)
+    mean[moving] = busy(law, table, found, rest.floor)
+    return MaximumLaw(
+        first=FIRST,
+        spacing=table.spacing,
+        guide=table.guide,
+        level=table.level,
+        time=table.time,
+        share=share,
+        busy=mean,
+        floor=rest.floor,
+        floor_share=rest.share,
+        deviation=compression + roughness,
+        has_variance=all(_has_variance(groups[i]) for i in moving),
+        curve=law.curve,
+    )
+
+
+class Rest(NamedTuple):
+    """Devices of constant time: the latest time, s; the share of each group in those that are
+    there then; the mean time of each group, s."""
+
+    floor: float
+    share: FloatArray
+    mean: FloatArray
+
+
+def _is_fixed(group: Members) -> bool:
+    return is_constant(group.step) and is_constant(group.stall)
+
+
+def _has_variance(group: Members) -> bool:
+    return all(law is None or law.variance() < np.inf for law in (group.step, group.stall))
+
+
+def _resting(groups: Sequence[Members]) -> Rest:
+    times = [
+        g.base * constant_value(g.step, 1.0) + constant_value(g.stall, 0.0)
+        if _is_fixed(g)
+        else np.empty(0)
+        for g in groups
+    ]
+    floor = max((float(t.max()) for t in times if t.size), default=-np.inf)
+    there = np.array([np.count_nonzero(t == floor) for t in times], dtype=np.float64)
+    mean = np.array([t.mean() if t.size else np.nan for t in times])
+    return Rest(floor, there / max(there.sum(), 1.0), mean)
+
+
+def _only_floor(rest: Rest) -> MaximumLaw:
+    return MaximumLaw(
+        first=FIRST,
+        spacing=LAST - FIRST,
+        guide=np.zeros(1, np.int32),
+        level=np.array([FIRST, LAST]),
+        time=np.full(2, rest.floor),
+        share=rest.share[:, None],
+        busy=np.repeat(rest.mean[:, None], 2, axis=1),
+        floor=rest.floor,
+        floor_share=rest.share,
+        deviation=0.0,
+        has_variance=True,
+        curve=None,
+    )
+
+
+def _arrival(group: Members) -> Arrival:
+    reason = reason_against(group.step, group.stall)
+    if reason is not None:
+        raise NotExact(reason)
+    if not np.isfinite(group.base).all():
+        raise NotExact("its base times are not all finite")
+    if not is_constant(group.step) and not group.base.min() > 0.0:
+        raise NotExact(
+            f"a base time of {group.base.min():.6g} s is not above 0, and a step law multiplies it"
+        )
+    if is_constant(group.stall):
+        assert group.step is not None
+        return Scaled(group.step, constant_value(group.stall, 0.0))
+    if is_constant(group.step):
+        assert group.stall is not None
+        return Shifted(group.stall, constant_value(group.step, 1.0))
+    assert group.step is not None
+    assert group.stall is not None
+    return sum_of(group.step, group.stall)
