@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import load, open, run
-    from mcsim.errors import McsimError, ResultError, ScenarioError
-    from mcsim.results import write
+    from mcsim.api import law, load, open, run
+    from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning
+    from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
 
 __all__ = [
@@ -21,6 +21,9 @@ __all__ = [
     "ResultError",
     "Scenario",
     "ScenarioError",
+    "SelfCheckWarning",
+    "confidence_interval",
+    "law",
     "load",
     "open",
     "run",
@@ -32,6 +35,9 @@ _HOME = {
     "ResultError": "mcsim.errors",
     "Scenario": "mcsim.scenario",
     "ScenarioError": "mcsim.errors",
+    "SelfCheckWarning": "mcsim.errors",
+    "confidence_interval": "mcsim.results",
+    "law": "mcsim.api",
     "load": "mcsim.api",
     "open": "mcsim.api",
     "run": "mcsim.api",

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mcsim.errors import Problem, ScenarioError, SelfCheckWarning
 from mcsim.scenario import Scenario, load_scenario, parse_scenario
 from mcsim.signature import is_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from mcsim.engine import Engine, Tally
+    from mcsim.model import Plan
+    from mcsim.model.choice import Choice
+    from mcsim.model.step_law import StepLaw
 
 
 def load(where: str | Path, settings: Mapping[str, str] | None = None) -> Scenario:
@@ -38,9 +46,10 @@ def run(
 
     threads: default all that are available; the result does not depend on it.
     progress: called with the steps done and the steps asked for.
-    Raises ScenarioError, and SimulationError where times overflow.
+    Raises ScenarioError, and SimulationError where times overflow. Warns with SelfCheckWarning
+    where the two engines disagree.
     """
-    from mcsim.engine import simulate
+    from mcsim.engine import check_by_law
     from mcsim.model import lower
     from mcsim.results import Cost, label
     from mcsim.threads import available_threads
@@ -49,9 +58,64 @@ def run(
         scenario = load(scenario)
     threads = available_threads() if threads is None else threads
     wall, cpu = time.perf_counter(), time.process_time()
-    tally = simulate(lower(scenario), threads=threads, progress=progress)
-    cost = Cost("sampled", threads, time.perf_counter() - wall, time.process_time() - cpu)
-    return label(tally, scenario, cost)
+    plan = lower(scenario)
+    tally, choice, engine = _simulate(scenario, plan, threads, progress)
+    checked = check_by_law(tally.plan, engine)
+    cost = Cost(choice, threads, time.perf_counter() - wall, time.process_time() - cpu)
+    if checked.outcome == "failed":
+        warnings.warn(checked.message, SelfCheckWarning, stacklevel=2)
+    return label(tally, scenario, cost, checked)
+
+
+def _simulate(
+    scenario: Scenario, plan: Plan, threads: int, progress: Callable[[int, int], None] | None
+) -> tuple[Tally, Choice, Engine]:
+    """The tally of a plan, until its target is reached, and the engine that it is from."""
+    from mcsim.engine import engine_of, simulate
+    from mcsim.model.choice import Choice, choose
+    from mcsim.model.maximum import NotExact
+    from mcsim.results import next_plan
+
+    choice = choose(plan)
+    try:
+        engine = engine_of(choice.engine, plan)
+        tally = simulate(plan, threads=threads, progress=progress, engine=engine)
+        while (larger := next_plan(tally)) is not None:
+            tally = simulate(
+                larger, threads=threads, progress=progress, engine=engine, earlier=tally
+            )
+    except NotExact as impossible:
+        reason = f"the exact engine cannot do this: {impossible}"
+        if plan.engine == "exact":
+            message = f'{reason}; use "auto" or "sampled"'
+            raise ScenarioError(scenario.name, [Problem("run.engine", message)]) from None
+        choice = Choice("sampled", reason)
+        sampled = dataclasses.replace(plan, engine="sampled")
+        tally, _, engine = _simulate(scenario, sampled, threads, progress)
+    return tally, choice, engine
+
+
+def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:
+    """The distribution of the step time, without any sampling of steps.
+
+    replicate: of that cluster; default: over all of the scenario's clusters, each as likely.
+    The result has `quantile`, `mean`, `std`, `density`, `distribution` and `survival`.
+    Raises ScenarioError where the law cannot be tabulated, with the reason.
+    """
+    from mcsim.engine import step_law
+    from mcsim.model import lower
+    from mcsim.model.maximum import NotExact
+
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    plan = lower(scenario)
+    if replicate is not None and not 0 <= replicate < plan.replicates:
+        raise ValueError(f"replicate must be below {plan.replicates}, not {replicate}")
+    try:
+        return step_law(plan, range(plan.replicates) if replicate is None else [replicate])
+    except NotExact as impossible:
+        message = f"the law of the last arrival cannot be tabulated: {impossible}"
+        raise ScenarioError(scenario.name, [Problem("", message)]) from None
 
 
 def open(path: str | Path) -> xr.Dataset:
@@ -59,6 +123,17 @@ def open(path: str | Path) -> xr.Dataset:
     from mcsim.results import open_result
 
     return open_result(Path(path))
+
+
+def warm_up() -> tuple[int, Path | None]:
+    """Compile all kernels that runs need, or load them from the cache.
+
+    Result: their number, and the directory that keeps them; None where none can be written.
+    """
+    from mcsim.engine.compile import cache_directory
+    from mcsim.engine.warmup import warm_up as compile_all
+
+    return compile_all(), cache_directory()
 
 
 def _is_result(path: Path) -> bool:

@@ -22,6 +22,10 @@ class SimulationError(McsimError, ArithmeticError):
     """Step times left the range of numbers in which they can be averaged."""
 
 
+class SelfCheckWarning(UserWarning):
+    """The two engines disagree on a scenario: its result must not be trusted."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a scenario.

@@ -28,7 +28,7 @@ ALLOWED = {
     "engine": ({"errors", "laws", "model", "threads"}, {"numpy", "numba"}),
     "results": (
         {"errors", "units", "laws", "scenario", "model", "engine", "signature", "tables"},
-        {"numpy", "xarray", "netCDF4", "matplotlib"},
+        {"numpy", "scipy", "xarray", "netCDF4", "matplotlib"},
     ),
     "api": (
         {"errors", "scenario", "model", "engine", "results", "signature", "threads"},

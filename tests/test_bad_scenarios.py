@@ -145,13 +145,6 @@ UNKNOWN_KEYS = [
 
 LATER_KEYS = [
     one(
-        "relative error",
-        {"seed = 7": "target_relative_error = 0.01"},
-        3,
-        "run.target_relative_error",
-        "not available in this version",
-    ),
-    one(
         "model parallelism",
         {'[[site]]\nname = "memphis"': '[workload.parallel]\ntensor = 8\n[[site]]\nname="memphis"'},
         11,
@@ -168,14 +161,59 @@ LATER_KEYS = [
         "not available in this version",
     ),
     one("remedies", {"[sync]": "[remedy]\n[sync]"}, 36, "remedy", "not available in this version"),
+    one("backup policy", {'"bsp"': '"backup"'}, 37, "sync.policy", '"backup" must be "bsp"'),
+]
+
+RUN_KEYS = [
     one(
-        "exact engine",
-        {"seed = 7": 'engine = "exact"'},
+        "exact engine for all devices",
+        {"seed = 7": 'engine = "exact"\nkeep = "devices"'},
         3,
         "run.engine",
-        "not available in this version",
+        '"exact" draws no device, and keep = "devices" asks for all of them',
     ),
-    one("backup policy", {'"bsp"': '"backup"'}, 37, "sync.policy", '"backup" must be "bsp"'),
+    one(
+        "no relative error",
+        {"seed = 7": "target_relative_error = 0"},
+        3,
+        "run.target_relative_error",
+        "0 must be at least 1e-06",
+    ),
+    one(
+        "relative error of all",
+        {"seed = 7": 'target_relative_error = "100 %"'},
+        3,
+        "run.target_relative_error",
+        "must be",
+    ),
+    one(
+        "unknown statistic",
+        {"seed = 7": 'target_relative_error = 0.01\ntarget_statistic = "step_time_p98"'},
+        4,
+        "run.target_statistic",
+        'did you mean "step_time_p99"?',
+    ),
+    one(
+        "a cap below the least",
+        {"seed = 7": "target_relative_error = 0.01\nmax_steps = 9"},
+        4,
+        "run.max_steps",
+        "9 is below steps, 10",
+    ),
+    one(
+        "a cap of replicates below the least",
+        {"seed = 7": "target_relative_error = 0.01\nreplicates = 5\nmax_replicates = 4"},
+        5,
+        "run.max_replicates",
+        "4 is below replicates, 5",
+    ),
+    one(
+        "a cap without a target",
+        {"seed = 7": "max_steps = 900"},
+        3,
+        "run.max_steps",
+        "no target_relative_error that it would bound",
+    ),
 ]
 
 NOT_TOML = [
@@ -739,17 +777,17 @@ SEVERAL = [
     Case(
         "an unreadable key beside a fault of the table",
         {
-            "seed = 7": 'seed = 1.5\nengine = "exact"',
+            "seed = 7": 'seed = 1.5\nengine = "exact"\nkeep = "devices"',
             '"custom"\ncompute = "1 s"\ncount = 4': '"custom"\ncount = 0',
             f"{ENDS}\ndistance": '["memphis", "memphis"]\nlatency = 1\nx = 1\ndistance',
         },
         [
             (3, "run.seed", "1.5 must be"),
-            (4, "run.engine", "not available"),
-            (17, "link[0].between", "both ends"),
-            (19, "link[0].x", "unknown key"),
-            (33, "fleet[1].compute", "is missing"),
-            (36, "fleet[1].count", "0 must be"),
+            (4, "run.engine", "draws no device"),
+            (18, "link[0].between", "both ends"),
+            (20, "link[0].x", "unknown key"),
+            (34, "fleet[1].compute", "is missing"),
+            (37, "fleet[1].count", "0 must be"),
         ],
     ),
     Case(
@@ -787,6 +825,7 @@ SEVERAL = [
 CASES = [
     *UNKNOWN_KEYS,
     *LATER_KEYS,
+    *RUN_KEYS,
     *NOT_TOML,
     *NUMBERS,
     *QUANTITIES,

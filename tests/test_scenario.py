@@ -88,7 +88,17 @@ LAW = {"law": "exponential", "mean": 0.25}
 # Every key there is, so that each can be changed alone.
 FULL = {
     "name": "full",
-    "run": {"seed": 1, "steps": 2, "replicates": 3, "engine": "sampled", "keep": "steps"},
+    "run": {
+        "seed": 1,
+        "steps": 2,
+        "replicates": 3,
+        "engine": "sampled",
+        "keep": "steps",
+        "target_relative_error": 0.01,
+        "target_statistic": "step_time_p50",
+        "max_steps": 1_000,
+        "max_replicates": 100,
+    },
     "workload": {
         "compute": "2 s",
         "reference": "h100-sxm",
@@ -138,6 +148,10 @@ OTHER = {
     "run.replicates": 4,
     "run.engine": "auto",
     "run.keep": "summary",
+    "run.target_relative_error": 0.02,
+    "run.target_statistic": "step_time_p99",
+    "run.max_steps": 10_000,
+    "run.max_replicates": 101,
     "workload.compute": "2.000000000001 s",
     "workload.reference": "h200",
     "workload.precision": "fp8",

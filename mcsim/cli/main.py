@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mcsim.errors import McsimError, Problem, ScenarioError
+from mcsim.errors import McsimError, Problem, ScenarioError, SelfCheckWarning
 
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
@@ -161,13 +162,18 @@ def run(
     caught = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
     for number in caught:
         signal.signal(number, end_at_once)
-    with ProgressLine(sys.stderr) as progress:
+    with warnings.catch_warnings(record=True) as said, ProgressLine(sys.stderr) as progress:
+        warnings.simplefilter("always", SelfCheckWarning)
         dataset = api.run(asked, threads=threads, progress=progress.update)
     write(dataset, target)
     for number in caught:
         signal.signal(number, signal.SIG_DFL)
     click.echo(f"{'replaced' if existed else 'wrote'} {target}", err=True)
     click.echo(summarise(dataset))
+    for warning in said:
+        if not issubclass(warning.category, SelfCheckWarning):
+            continue
+        click.echo(f"\nWARNING: {warning.message}; do not trust this result", err=True)
 
 
 def _as_usage(check: Callable[[Path], None], path: Path) -> None:
@@ -226,6 +232,26 @@ def _complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result
         return read(dataset)
     except (KeyError, AttributeError) as error:
         raise _Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
+
+
+@main.command()
+def warmup() -> None:
+    """Compile all kernels into the cache, so that no later run has to."""
+    import time
+
+    from mcsim.api import warm_up
+
+    start = time.perf_counter()
+    compiled, place = warm_up()
+    seconds = time.perf_counter() - start
+    if place is None:
+        click.echo(
+            "mcsim: no directory for compiled kernels can be written: each process compiles for"
+            f" itself ({seconds:.1f} s); set MCSIM_CACHE_DIR",
+            err=True,
+        )
+        raise click.exceptions.Exit(FAILED)
+    click.echo(f"{compiled} kernels ready in {place} ({seconds:.1f} s)")
 
 
 @main.command("list")

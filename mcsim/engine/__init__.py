@@ -1,6 +1,18 @@
-"""How steps are sampled, fast: addressed random numbers, screening, exact winners."""
+"""How steps are sampled, fast: addressed random numbers, two engines, sums in a fixed order."""
 
+from mcsim.engine.engines import engine_of, step_law
+from mcsim.engine.selfcheck import SelfCheck, check_by_law
 from mcsim.engine.simulate import Progress, simulate
+from mcsim.engine.steps import Engine
 from mcsim.engine.tally import Tally
 
-__all__ = ["Progress", "Tally", "simulate"]
+__all__ = [
+    "Engine",
+    "Progress",
+    "SelfCheck",
+    "Tally",
+    "check_by_law",
+    "engine_of",
+    "simulate",
+    "step_law",
+]

@@ -70,9 +70,11 @@ def find_rare(
     piece = np.empty((3, 4 * _CHUNK), np.uint32)
     for start in range(0, blocks.size, _CHUNK):
         size = min(_CHUNK, blocks.size - start)
+        # A slice: indices that may be negative make a gather of a load.
+        here_blocks = blocks[start : start + size]
         for four in range(first >> 2, (first + steps + 3) >> 2):
             for l in range(size):
-                a, b, c, d = philox(blocks[start + l], np.uint32(four), identity, last, k0, k1)
+                a, b, c, d = philox(here_blocks[l], np.uint32(four), identity, last, k0, k1)
                 words[0, l] = a
                 words[1, l] = b
                 words[2, l] = c
@@ -89,7 +91,7 @@ def find_rare(
                     for j in range(4):
                         step = 4 * four + j
                         if words[j, l] < NO_GAP and first <= step < first + steps:
-                            block = np.int64(blocks[start + l])
+                            block = np.int64(here_blocks[l])
                             device[n] = block * DEVICES_PER_BLOCK + gap_of(words[j, l])
                             at[n] = step
                             n += 1
@@ -167,17 +169,18 @@ def screen(
     masks = np.empty(_CHUNK, np.uint32)
     for start in range(0, devices.size, _CHUNK):
         size = min(_CHUNK, devices.size - start)
+        some, bound = devices[start : start + size], threshold[start : start + size]
         for eight in range(first >> 3, (first + steps + 7) >> 3):
             found = np.uint32(0)
             for l in range(size):
                 mask = _below(
-                    devices[start + l],
+                    some[l],
                     np.uint32(eight),
                     identity,
                     high_last,
                     k0,
                     k1,
-                    threshold[start + l],
+                    bound[l],
                 )
                 masks[l] = mask
                 found |= mask
@@ -187,7 +190,7 @@ def screen(
                         for place in range(8):
                             row = np.int64(8 * eight + place - first)
                             if masks[l] >> np.uint32(place) & _1 and 0 <= row < steps:
-                                code = CODES * np.int64(devices[start + l]) + mark
+                                code = CODES * np.int64(some[l]) + mark
                                 _keep(code, row, kept, kept_count)
 
 

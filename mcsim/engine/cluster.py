@@ -64,11 +64,20 @@ def draw_cluster(plan: Plan, laws: tuple[GroupLaws, ...], replicate: int) -> Clu
 
     Raises SimulationError where their product overflows.
     """
+    base = base_times(plan, replicate)
+    return Cluster(plan, laws, replicate, base, tuple(Bins.of(times) for times in base))
+
+
+def base_times(plan: Plan, replicate: int) -> tuple[FloatArray, ...]:
+    """Per group, the time of a step by all that is persistent, shape (devices,), s.
+
+    Raises SimulationError where the product of the factors overflows.
+    """
     base = tuple(_base_times(plan, group, replicate) for group in plan.groups)
     for group, times in zip(plan.groups, base, strict=True):
         if not np.isfinite(times).all():
             raise SimulationError(f"persistent factors of {group.name} overflow")
-    return Cluster(plan, laws, replicate, base, tuple(Bins.of(times) for times in base))
+    return base
 
 
 def _base_times(plan: Plan, group: Group, replicate: int) -> FloatArray:

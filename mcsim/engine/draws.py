@@ -131,28 +131,26 @@ def complete(
     other = np.empty(_CHUNK, np.uint32)
     for first in range(0, device.size, _CHUNK):
         size = min(_CHUNK, device.size - first)
+        # Slices: indices that may be negative make gathers of loads.
+        who, when = device[first : first + size], step[first : first + size]
         # A loop a piece: so each vectorises.
         for l in range(size):
-            block = np.uint32(device[first + l] // DEVICES_PER_BLOCK)
-            at = step[first + l]
+            block = np.uint32(who[l] // DEVICES_PER_BLOCK)
+            at = when[l]
             words = philox(block, at >> _2, identity, last, k0, k1)
             gap[l] = word_of(words, at & _3)
         for l in range(size):
-            at = step[first + l]
-            words = philox(
-                np.uint32(device[first + l]), at >> _3, identity, np.uint32(last + HIGH), k0, k1
-            )
+            at = when[l]
+            words = philox(np.uint32(who[l]), at >> _3, identity, np.uint32(last + HIGH), k0, k1)
             upper[l] = half_of(words, at & np.uint32(7)) << _16
         for l in range(size):
-            at = step[first + l]
-            words = philox(
-                np.uint32(device[first + l]), at >> _3, identity, np.uint32(last + MIDDLE), k0, k1
-            )
+            at = when[l]
+            words = philox(np.uint32(who[l]), at >> _3, identity, np.uint32(last + MIDDLE), k0, k1)
             upper[l] |= half_of(words, at & np.uint32(7))
         for l in range(size):
             a, b, _, _ = philox(
-                np.uint32(device[first + l]),
-                step[first + l],
+                np.uint32(who[l]),
+                when[l],
                 identity,
                 np.uint32(last + LOW),
                 k0,
@@ -164,8 +162,8 @@ def complete(
             found = False
             if gap[l] < NO_GAP:
                 found = _is_rare(
-                    np.uint32(device[first + l]),
-                    step[first + l],
+                    np.uint32(who[l]),
+                    when[l],
                     gap[l],
                     identity,
                     np.uint32(last + LOW),

@@ -17,6 +17,9 @@ from mcsim.laws import FloatArray
 FINEST = 12
 """Bits of the mantissa that number a bin."""
 
+COARSEST = 8
+"""Bits of the mantissa of the widest bins in use: 0.4 %."""
+
 SMALLEST = 2.0**-40
 """Values nearer to zero (1e-12 s) count as zero, or the bins between -1 and 1 would be millions."""
 

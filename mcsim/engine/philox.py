@@ -58,6 +58,7 @@ class Purpose(IntEnum):
     NODE_DELAY = 32
     SITE_DELAY = 33
     LINK_DELAY = 34
+    EXACT = 48
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:

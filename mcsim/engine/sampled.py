@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,14 @@ from mcsim.engine.candidates import (
     screen,
 )
 from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
+from mcsim.engine.devices import DeviceTables, all_devices
 from mcsim.engine.draws import complete
-from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
+from mcsim.engine.ends import OVERFLOW, step_times
+from mcsim.engine.philox import Purpose, key_of, word_3
 from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
 from mcsim.engine.steps import Steps
-from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
-from mcsim.model.barrier import slowest_of, step_end
-from mcsim.model.plan import Delay, Plan
-
-OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
-"""For np.errstate, of each thread: what overflows is infinite, and found in the step times."""
-
-_LONGEST = 1e60
-"""s; the fourth powers of times are summed."""
+from mcsim.model.plan import Plan
 
 _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
@@ -46,32 +41,37 @@ class SampledEngine:
         with np.errstate(**OVERFLOW):
             self._laws = tuple(GroupLaws(group.step, group.stall) for group in plan.groups)
 
+            self._tables = None
+            if plan.keep == "devices":
+                self._tables = tuple(DeviceTables.of(g.step, g.stall) for g in plan.groups)
+
     def draw(self, replicate: int) -> SampledReplicate:
         """The cluster of a replicate with its thresholds."""
         cluster = draw_cluster(self._plan, self._laws, replicate)
         cluster.screens(0)
-        return SampledReplicate(cluster)
+        return SampledReplicate(cluster, self._tables)
 
 
 @dataclass(frozen=True)
 class SampledReplicate:
-    """A cluster whose devices draw."""
+    """A cluster whose devices draw. tables: of each group, where all devices are counted."""
 
     cluster: Cluster
+    tables: Sequence[DeviceTables] | None = None
 
     def sample(self, first: int, count: int) -> Steps:
-        return sample_steps(self.cluster, first, count)
+        steps = sample_steps(self.cluster, first, count)
+        if self.tables is None:
+            return steps
+        counts = all_devices(self.cluster, self.tables, first, steps.ready.max(axis=1))
+        return dataclasses.replace(steps, devices=counts)
 
 
 def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:
     """Steps `first` to `first + count - 1` of a replicate."""
     with np.errstate(**OVERFLOW):
         ready, culprit, draw, busy = _arrivals(cluster, first, count, 0)
-        delay = _delays(cluster.plan, cluster.replicate, first, count)
-        time = step_end(cluster.plan.barrier, ready, delay)
-    if not np.all(np.abs(time) < _LONGEST):
-        worst = time[~(np.abs(time) < _LONGEST)][0]
-        raise SimulationError(f"a step takes {worst:g} s; beyond {_LONGEST:g} s no mean is formed")
+    time = step_times(cluster.plan, cluster.replicate, first, ready)
     return Steps(time, ready, culprit, draw, busy)
 
 
@@ -206,27 +206,3 @@ def _kept(
         capacity = most
     offsets = np.concatenate([[0], np.cumsum(number)])
     return kept[np.arange(capacity) < number[:, None]], offsets
-
-
-def _delays(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
-    """The delays of the barrier, shape (steps, delays), s."""
-    delays = plan.barrier.delays if plan.barrier is not None else ()
-    steps = np.arange(first, first + count, dtype=np.uint32)
-    out = np.empty((count, len(delays)))
-    for column, delay in enumerate(delays):
-        out[:, column] = _slowest(plan, replicate, steps, delay)
-    return out
-
-
-_PURPOSE = {
-    "node": Purpose.NODE_DELAY,
-    "site": Purpose.SITE_DELAY,
-    "link": Purpose.LINK_DELAY,
-}
-
-
-def _slowest(plan: Plan, replicate: int, steps: Words, delay: Delay) -> FloatArray:
-    last = word_3(replicate, _PURPOSE[delay.level])
-    identity = np.uint32(delay.identity)
-    drawn = survivals(np.zeros_like(steps), steps, identity, last, *key_of(plan.seed))
-    return delay.law.quantile(slowest_of(drawn, delay.participants))

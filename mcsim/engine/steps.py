@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Protocol
 
 import numpy as np
@@ -12,13 +14,28 @@ from mcsim.laws import FloatArray
 
 
 @dataclass(frozen=True)
+class DeviceCounts:
+    """How often the times of all devices of each group fell into the bins, and their waits.
+
+    times, waits: shape (groups, bins), bins as `histogram.edges_of` numbers them from 0, of
+    `histogram.COARSEST` bits.
+    """
+
+    times: NDArray[np.int64]
+    waits: NDArray[np.int64]
+
+    def __add__(self, other: DeviceCounts) -> DeviceCounts:
+        return DeviceCounts(self.times + other.times, self.waits + other.waits)
+
+
+@dataclass(frozen=True)
 class Steps:
     """What happened in some steps of a replicate.
 
     time: shape (steps,), s. ready: shape (steps, sites), s, the last arrival at each site.
     culprit: shape (steps, sites), the group of that arrival. draw: shape (steps, sites), the
     survival probability it was drawn at. busy: shape (steps, groups), s, the mean time of a
-    device of the group.
+    device of the group. devices: of all devices in all of the steps; None if not asked for.
     """
 
     time: FloatArray
@@ -26,6 +43,7 @@ class Steps:
     culprit: NDArray[np.int64]
     draw: FloatArray
     busy: FloatArray
+    devices: DeviceCounts | None = None
 
     @property
     def last_site(self) -> NDArray[np.int64]:
@@ -38,12 +56,14 @@ class Steps:
         if not others:
             return self
         parts = [self, *others]
+        counts = [part.devices for part in parts if part.devices is not None]
         return Steps(
             np.concatenate([part.time for part in parts]),
             np.concatenate([part.ready for part in parts]),
             np.concatenate([part.culprit for part in parts]),
             np.concatenate([part.draw for part in parts]),
             np.concatenate([part.busy for part in parts]),
+            reduce(add, counts) if counts else None,
         )
 
 
@@ -61,7 +81,10 @@ class Replicate(Protocol):
 class Engine(Protocol):
     """A way to sample the steps of a plan."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As a scenario calls it."""
+        ...
 
     def draw(self, replicate: int) -> Replicate:
         """The cluster of a replicate. Raises SimulationError where its factors overflow."""

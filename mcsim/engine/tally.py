@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.histogram import Histogram
-from mcsim.engine.steps import Steps
+from mcsim.engine.steps import DeviceCounts, Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Plan
 
@@ -75,9 +75,11 @@ class Sums:
     """What is kept of some steps of a replicate.
 
     moments: columns step time, compute time and exposed communication (s), then the wait
-        fraction of each group and the compute time (s) of each site.
+        fraction of each group, the compute time (s) of each site, and the mean time (s) of a
+        device of each group.
     shortest, longest: s. culprits: shape (groups,), steps whose last arrival was in the group.
     site_culprits: shape (sites,). times: s, of each step, in pieces, if they are kept.
+    devices: counts of all devices' times, if they are kept.
     """
 
     moments: Moments
@@ -87,6 +89,7 @@ class Sums:
     culprits: NDArray[np.int64]
     site_culprits: NDArray[np.int64]
     times: tuple[FloatArray, ...] = ()
+    devices: DeviceCounts | None = None
 
     @property
     def step_time(self) -> FloatArray:
@@ -103,7 +106,7 @@ class Sums:
         waiting = np.maximum(last[:, None] - steps.busy, 0.0)
         whole = steps.time[:, None]
         wait = np.divide(waiting, whole, out=np.zeros_like(waiting), where=whole != 0)
-        row = np.column_stack([steps.time, last, steps.time - last, wait, steps.ready])
+        row = np.column_stack([steps.time, last, steps.time - last, wait, steps.ready, steps.busy])
         # A sum of a column depends on the layout of the memory; a copy gives it always the same.
         return cls(
             Moments.of(np.asfortranarray(row)),
@@ -113,6 +116,7 @@ class Sums:
             np.bincount(culprit, minlength=len(plan.groups)),
             np.bincount(last_site, minlength=len(plan.sites)),
             (steps.time,) if plan.keep_steps else (),
+            steps.devices,
         )
 
     def joined(self, other: Sums) -> Sums:
@@ -125,12 +129,18 @@ class Sums:
             self.culprits + other.culprits,
             self.site_culprits + other.site_culprits,
             self.times + other.times,
+            self.devices + other.devices if self.devices and other.devices else None,
         )
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What is kept of a run: the sums of each replicate, in order."""
+    """What is kept of a run.
+
+    replicates: the sums of each, in order. whole: the same without a last block that is not full,
+    from which a longer run goes on; None where there is no full one.
+    """
 
     plan: Plan
     replicates: Sequence[Sums]
+    whole: Sequence[Sums | None]

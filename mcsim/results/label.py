@@ -11,9 +11,19 @@ from importlib import metadata
 import numpy as np
 import xarray as xr
 
+from mcsim.engine.histogram import COARSEST, edges_of
 from mcsim.engine.philox import GENERATOR
+from mcsim.engine.selfcheck import CHANCE, SelfCheck
 from mcsim.engine.tally import Tally
-from mcsim.results.statistics import QUANTILES, STATISTICS, Statistic, Summary
+from mcsim.model.choice import Choice
+from mcsim.results.statistics import (
+    QUANTILES,
+    STATISTICS,
+    Statistic,
+    Summary,
+    over_replicates,
+)
+from mcsim.results.target import is_reached, relative_error
 from mcsim.scenario import Scenario
 
 _LIBRARIES = ("numba", "numpy", "scipy", "xarray", "netCDF4")
@@ -21,25 +31,56 @@ _LIBRARIES = ("numba", "numpy", "scipy", "xarray", "netCDF4")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took. threads: at most so many at once."""
+    """What a run took. choice: the engine. threads: at most so many at once."""
 
-    engine: str
+    choice: Choice
     threads: int
     wall_seconds: float
     cpu_seconds: float
 
 
-def label(tally: Tally, scenario: Scenario, cost: Cost) -> xr.Dataset:
+def label(tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck) -> xr.Dataset:
     """The Dataset of a run: every statistic with its standard error, and the provenance."""
     summary = Summary(tally)
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
         variables.update(_variables(statistic, summary))
+        variables.update(_overall(statistic, summary))
     if tally.plan.keep_steps:
         times = np.array([sums.step_time for sums in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
         variables["step_time"] = xr.Variable(("replicate", "step"), times, attrs)
-    return xr.Dataset(variables, _coordinates(summary), _provenance(scenario, cost))
+    coordinates = _coordinates(summary)
+    if tally.plan.keep == "devices":
+        for which, name in _DEVICES:
+            variables.update(_device_histogram(summary, which, name, coordinates))
+    return xr.Dataset(variables, coordinates, _provenance(tally, scenario, cost, check))
+
+
+_DEVICES = (
+    ("times", "time until a device is ready"),
+    ("waits", "time that a device waits for the last arrival"),
+)
+"""What is counted of all devices where that is asked for."""
+
+
+def _device_histogram(
+    summary: Summary, which: str, name: str, coordinates: dict[str, xr.Variable]
+) -> dict[str, xr.Variable]:
+    """The histogram of all devices of each group, and its bins among the coordinates."""
+    number, counts = summary.device_counts(which)
+    kind = f"device_{which.removesuffix('s')}"
+    lower, upper = edges_of(number, COARSEST)
+    for suffix, values, what in (
+        ("", (lower + upper) / 2, "centre"),
+        ("_lower", lower, "least value"),
+        ("_upper", upper, "end"),
+    ):
+        attrs = {"units": "s", "long_name": f"{what} of the histogram's bin: {name}"}
+        coordinates[f"{kind}_bin{suffix}"] = xr.Variable((f"{kind}_bin",), values, attrs)
+    attrs = {"units": "1", "long_name": f"number of devices and steps by the {name}"}
+    dims = ("replicate", "group", f"{kind}_bin")
+    return {f"{kind}_histogram": xr.Variable(dims, counts, attrs)}
 
 
 def _variables(statistic: Statistic, summary: Summary) -> dict[str, xr.Variable]:
@@ -57,6 +98,35 @@ def _variables(statistic: Statistic, summary: Summary) -> dict[str, xr.Variable]
     if comments:
         attrs["comment"] = "; ".join(comments)
     return {statistic.name: xr.Variable(statistic.dims, statistic.read(summary), attrs), **made}
+
+
+def _overall(statistic: Statistic, summary: Summary) -> dict[str, xr.Variable]:
+    """An estimate over all clusters: what the run says in one number, with both errors in it."""
+    if statistic.stderr is None or "replicate" not in statistic.dims:
+        return {}
+    values, within = np.asarray(statistic.read(summary)), np.asarray(statistic.stderr(summary))
+    mean, error = over_replicates(values, within)
+    name = f"overall_{statistic.name}"
+    dims = statistic.dims[1:]
+    replicates = len(values)
+    lottery = replicates > 1
+    attrs = {
+        "units": statistic.units,
+        "long_name": f"{statistic.long_name}, mean over the clusters",
+        "ancillary_variables": f"{name}_stderr",
+    }
+    error_attrs = {
+        "units": statistic.units,
+        "long_name": f"standard error of the {statistic.long_name}, mean over the clusters",
+        "degrees_of_freedom": np.int64(replicates if lottery else max(summary.plan.steps, 2)) - 1,
+        "comment": "of the lottery of the cluster and of the sampling of steps"
+        if lottery
+        else "of the sampling of steps alone: one cluster says nothing of others",
+    }
+    return {
+        name: xr.Variable(dims, mean, attrs),
+        f"{name}_stderr": xr.Variable(dims, error, error_attrs),
+    }
 
 
 def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
@@ -105,7 +175,9 @@ def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
     return coordinates
 
 
-def _provenance(scenario: Scenario, cost: Cost) -> Mapping[str, object]:
+def _provenance(
+    tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck
+) -> Mapping[str, object]:
     version = metadata.version("mcsim")
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     libraries = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
@@ -119,12 +191,33 @@ def _provenance(scenario: Scenario, cost: Cost) -> Mapping[str, object]:
         "scenario_hash": scenario.hash,
         "seed": np.uint64(scenario.run.seed),
         "generator": GENERATOR,
-        "engine": cost.engine,
+        "engine": cost.choice.engine,
+        "engine_reason": cost.choice.reason,
+        "self_check": check.outcome,
+        "self_check_reason": check.reason,
+        "self_check_deviation": check.deviation,
+        "self_check_bound": check.bound,
+        "self_check_false_alarm": CHANCE,
+        "self_check_steps": np.int64(check.steps),
         "threads": cost.threads,
         "wall_seconds": round(cost.wall_seconds, 3),
         "cpu_seconds": round(cost.cpu_seconds, 3),
         "library_versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
-        "replicates_done": scenario.run.replicates,
-        "steps_done": scenario.run.steps,
+        "replicates_done": tally.plan.replicates,
+        "steps_done": tally.plan.steps,
+        **_target(tally),
         "completeness": "complete",
+    }
+
+
+def _target(tally: Tally) -> Mapping[str, object]:
+    """How near the run came to the error that it was to reach, if any."""
+    target = tally.plan.target
+    if target is None:
+        return {}
+    return {
+        "target_statistic": target.statistic,
+        "target_relative_error": target.relative_error,
+        "target_relative_error_reached": relative_error(tally, target.statistic),
+        "target_reached": "yes" if is_reached(tally) else "no",
     }

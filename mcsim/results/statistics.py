@@ -14,14 +14,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.engine.histogram import FINEST, coarser, edges_of, quantile_of
+from mcsim.engine.histogram import COARSEST, FINEST, coarser, edges_of, quantile_of
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
 
-COARSEST = 8
-"""Bits of the mantissa: bins of 0.4 %."""
 _MOST_CELLS = 1 << 22
 
 _TIME, _COMPUTE, _COMMUNICATION, _FIRST_WAIT = 0, 1, 2, 3
@@ -53,7 +51,7 @@ class Summary:
         """
         error = np.sqrt(self.variance / self.plan.steps)
         if not self.plan.has_finite_variance:
-            error[:, :_FIRST_WAIT] = error[:, self.sites] = np.nan
+            error[:, :_FIRST_WAIT] = error[:, self.waits.stop :] = np.nan
         return np.asarray(error)
 
     @property
@@ -62,7 +60,11 @@ class Summary:
 
     @property
     def sites(self) -> slice:
-        return slice(_FIRST_WAIT + len(self.plan.groups), None)
+        return slice(self.waits.stop, self.waits.stop + len(self.plan.sites))
+
+    @property
+    def busy(self) -> slice:
+        return slice(self.sites.stop, None)
 
     @cached_property
     def step_time(self) -> FloatArray:
@@ -162,6 +164,16 @@ class Summary:
         low, high = (self.quantile(np.clip(p + side, 0, 1)) for side in (-away, away))
         return np.where(np.minimum(p, 1 - p) * n >= 10, (high - low) / 2, np.nan)
 
+    def device_counts(self, which: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Counts of all devices' `times` or `waits` where they are kept, without empty ends.
+
+        Result: the numbers of the bins, shape (bins,), and shape (replicates, groups, bins).
+        """
+        counts = np.array([getattr(r.devices, which) for r in self.replicates])
+        used = np.flatnonzero(counts.any(axis=(0, 1)))
+        number = np.arange(used[0], used[-1] + 1)
+        return number, counts[:, :, number]
+
     def share(self, counts: list[NDArray[np.int64]]) -> FloatArray:
         return np.array(counts) / self.plan.steps
 
@@ -175,6 +187,21 @@ class Summary:
 
     def share_stderr(self, share: FloatArray) -> FloatArray:
         return np.sqrt(share * (1 - share) / self.plan.steps)
+
+
+def over_replicates(values: FloatArray, within: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The mean of an estimate over the clusters, and its standard error.
+
+    values, within: shape (replicates, ...), the estimates and their errors from steps alone. Over
+    several clusters the error is that of the mean of independent values, which holds both the
+    lottery of the cluster and the sampling of steps; with one cluster it is the steps' own. Not a
+    number where no error is claimed within a cluster.
+    """
+    mean = values.mean(axis=0)
+    if len(values) == 1:
+        return mean, within[0]
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
+    return mean, np.where(np.isnan(within).any(axis=0), np.nan, error)
 
 
 Reader = Callable[[Summary], NDArray[np.generic] | float]
@@ -309,5 +336,13 @@ STATISTICS: tuple[Statistic, ...] = (
         "mean time until the last arrival of the devices of a site",
         lambda s: s.mean[:, s.sites],
         lambda s: s.mean_stderr[:, s.sites],
+    ),
+    Statistic(
+        "device_time_mean",
+        ("replicate", "group"),
+        "s",
+        "mean time until a device of the group is ready",
+        lambda s: s.mean[:, s.busy],
+        lambda s: s.mean_stderr[:, s.busy],
     ),
 )

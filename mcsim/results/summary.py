@@ -8,27 +8,35 @@ import numpy as np
 import xarray as xr
 
 from mcsim.engine.histogram import quantile_of
-from mcsim.laws import FloatArray
 from mcsim.tables import table
 from mcsim.units import show
 
 
 def summarise(dataset: xr.Dataset) -> str:
     """The readable summary of a result: what a step takes, why, and who is waited for."""
-    return "\n\n".join([_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)])
+    parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset), _trust(dataset)]
+    return "\n\n".join(parts)
 
 
 def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
-    """The mean of a variable over the clusters, and its standard error.
+    """The mean of a variable over the clusters, and its standard error."""
+    return float(dataset[f"overall_{name}"]), float(dataset[f"overall_{name}_stderr"])
 
-    Over several clusters the error is that of their mean, which holds both the lottery of the
-    cluster and the sampling of steps; with one cluster only the steps' own.
+
+def confidence_interval(
+    dataset: xr.Dataset, name: str, level: float = 0.95
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """The ends of the interval that holds the mean of a variable over clusters with `level`.
+
+    name: of an estimate with a standard error, as "step_time_mean". Student's t with the degrees
+    of freedom of the error: of several clusters that of the clusters; not a number where no
+    standard error is valid. Raises KeyError for what is no such estimate.
     """
-    values: FloatArray = dataset[name].values
-    within: FloatArray = dataset[f"{name}_stderr"].values
-    if values.size == 1 or np.isnan(within).all():
-        return float(values.mean()), float(within[0])
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+    from scipy.special import stdtrit
+
+    error = dataset[f"overall_{name}_stderr"]
+    away = float(stdtrit(float(error.attrs["degrees_of_freedom"]), 0.5 + level / 2)) * error
+    return dataset[f"overall_{name}"] - away, dataset[f"overall_{name}"] + away
 
 
 def with_error(value: float, error: float) -> tuple[str, str]:
@@ -137,3 +145,26 @@ def _groups(dataset: xr.Dataset) -> str:
         rows,
         left=(0, 1),
     )
+
+
+def _trust(dataset: xr.Dataset) -> str:
+    """Which engine it is from, how far the engines agree, and whether a target was reached."""
+    attrs = dataset.attrs
+    lines = [f"engine {attrs['engine']}: {attrs['engine_reason']}"]
+    if attrs["self_check"] == "not possible":
+        lines.append(f"self-check not possible: {attrs['self_check_reason']}")
+    else:
+        lines.append(
+            f"self-check {attrs['self_check']}: the engines differ by"
+            f" {float(attrs['self_check_deviation']):.2g} in the distribution function of"
+            f" {int(attrs['self_check_steps']):,} steps ({float(attrs['self_check_bound']):.2g}"
+            " is allowed)"
+        )
+    if "target_statistic" in attrs:
+        reached = "reached" if attrs["target_reached"] == "yes" else "NOT reached"
+        lines.append(
+            f"target {reached}: relative standard error of {attrs['target_statistic']}"
+            f" {float(attrs['target_relative_error_reached']):.2g}, asked for"
+            f" {float(attrs['target_relative_error']):.2g}"
+        )
+    return "\n".join(lines)

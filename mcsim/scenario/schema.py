@@ -24,6 +24,15 @@ SHORTEST, LONGEST = 1e-15, 1e15
 CUSTOM = "custom"
 """The device that is described in the scenario instead of in the catalogue."""
 
+TARGETS = (
+    "step_time_mean",
+    "step_time_p50",
+    "step_time_p99",
+    "step_time_p999",
+    "communication_time_mean",
+)
+"""The statistics whose error `run.target_relative_error` may apply to."""
+
 ALGORITHMS = ("auto", "ring", "double-binary-tree")
 
 
@@ -46,8 +55,6 @@ class Part:
 class Run(Part):
     """How much is sampled, and what is kept of it."""
 
-    later = MappingProxyType({"target_relative_error": "run until a relative error is reached"})
-
     seed: int = fields.integer(
         "selects all random numbers", default=0, at_least=0, at_most=MAX_SEED
     )
@@ -58,18 +65,49 @@ class Run(Part):
         "clusters drawn from the lottery", default=1, at_least=1, at_most=MAX_REPLICATES
     )
     engine: str = fields.choice(
-        "how steps are sampled; exact is to come", ("auto", "sampled", "exact"), default="auto"
+        "`sampled` draws every device, `exact` the law of the slowest; `auto` takes the cheaper",
+        ("auto", "sampled", "exact"),
+        default="auto",
     )
     keep: str = fields.choice(
-        "`steps` keeps the time of every step", ("summary", "steps"), default="summary"
+        "`steps` keeps the time of every step, `devices` histograms of all devices",
+        ("summary", "steps", "devices"),
+        default="summary",
+    )
+    target_relative_error: float | None = fields.quantity(
+        "steps and replicates are added until this relative standard error is reached",
+        None,
+        default=None,
+        at_least=1e-6,
+        below=1,
+    )
+    target_statistic: str = fields.choice(
+        "what target_relative_error applies to", TARGETS, default="step_time_mean"
+    )
+    max_steps: int | None = fields.integer(
+        "where a run with a target stops; default: 10,000,000 per replicate",
+        default=None,
+        at_least=1,
+        at_most=MAX_STEPS,
+    )
+    max_replicates: int | None = fields.integer(
+        "where a run with a target stops; default: 10,000, or the one cluster of one",
+        default=None,
+        at_least=1,
+        at_most=MAX_REPLICATES,
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        if self.engine == "exact":
-            yield (
-                "engine",
-                '"exact" is not available in this version; use "auto" or "sampled"',
-            )
+        for key, least in (("steps", self.steps), ("replicates", self.replicates)):
+            most = getattr(self, f"max_{key}")
+            if UNREADABLE in (most, least, self.target_relative_error) or most is None:
+                continue
+            if self.target_relative_error is None:
+                yield f"max_{key}", "is given, but no target_relative_error that it would bound"
+            elif most < least:
+                yield f"max_{key}", f"{most:,} is below {key}, {least:,}"
+        if self.engine == "exact" and self.keep == "devices":
+            yield "engine", '"exact" draws no device, and keep = "devices" asks for all of them'
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""Compiling everything at once, for batch jobs whose many processes then find it done."""
+
+from __future__ import annotations
+
+import itertools
+
+from mcsim.engine.compile import KERNELS
+from mcsim.engine.engines import engine_of
+from mcsim.engine.simulate import simulate
+from mcsim.laws import LAWS
+from mcsim.model.plan import Group, Plan, SitePlan
+
+
+def warm_up() -> int:
+    """Compile every kernel that runs need, or load it from the cache, by using it.
+
+    Result: their number.
+    """
+    for engine, keep in (("exact", "summary"), ("sampled", "summary"), ("sampled", "devices")):
+        plan = _every_path(keep)
+        simulate(plan, threads=1, engine=engine_of(engine, plan))
+    return sum(bool(kernel.signatures) for kernel in KERNELS)
+
+
+def _every_path(keep: str) -> Plan:
+    """A small plan that needs every kernel."""
+    number = itertools.count()
+    jitter, stall = LAWS["lognormal"](mean=1.0, cv=0.1), LAWS["exponential"](mean=0.1)  # type: ignore[call-arg]
+
+    def group(count: int, stalls: bool) -> Group:
+        name = f"group-{next(number)}"
+        law = stall if stalls else None
+        return Group(
+            name, next(number), 0, count, 1.0, 1, 1, 1.0, jitter, None, None, None, jitter, law
+        )
+
+    groups = (group(2_000, False), group(100, True))
+    return Plan(0, 64, 1, "auto", keep, groups, (SitePlan("main", 0),), None, 1.0)

@@ -1,0 +1,143 @@
+"""Compiled kernels: one signature each, one cache for all processes, none where none can be."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from oracle import scenario
+
+import mcsim
+from mcsim.engine.compile import KERNELS
+from mcsim.engine.warmup import warm_up
+
+COMMAND = [sys.executable, "-m", "mcsim"]
+NOT_OF_RUNS = {"raw_words", "quantiles"}
+"""Kernels for tests and measurements alone."""
+
+
+def toml(tmp_path: Path) -> Path:
+    law = {"law": "lognormal", "mean": 1, "cv": 0.02}
+    file = tmp_path / "asked.toml"
+    file.write_text(scenario({"count": 50, "jitter": {"step": law}}, steps=10).to_toml())
+    return file
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    changed = {**os.environ, **changes}
+    return {key: value for key, value in changed.items() if value is not None}
+
+
+def test_warming_up_compiles_all_kernels_of_runs():
+    warm_up()
+    missing = {k.__name__ for k in KERNELS if not k.signatures}
+    assert missing <= NOT_OF_RUNS
+
+
+def test_every_kernel_has_one_signature():
+    warm_up()
+    law = {"law": "lognormal", "mean": 1, "cv": 0.02}
+    jitter = {"persistent": law, "step": law}
+    for keep in ("summary", "steps", "devices"):
+        for fleet in (
+            [{"count": 1}],
+            [{"count": 3000, "jitter": jitter}, {"count": 5}],
+            [{"count": 300, "jitter": {**jitter, "stall": {"law": "exponential", "mean": 1}}}],
+        ):
+            mcsim.run(scenario(*fleet, steps=20, replicates=2, keep=keep))
+    mcsim.run(scenario({"count": 9, "jitter": jitter}).replace({"run.engine": "exact"}))
+    assert {k.__name__: len(k.signatures) for k in KERNELS if len(k.signatures) > 1} == {}
+
+
+def test_warmup_fills_the_cache_and_later_processes_use_it(tmp_path):
+    warm = environment(MCSIM_CACHE_DIR=str(tmp_path))
+    first = subprocess.run(
+        [*COMMAND, "warmup"], env=warm, capture_output=True, text=True, check=True
+    )
+    assert f"kernels ready in {tmp_path}" in first.stdout
+    made = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.nb?")}
+    assert len(made) >= 2 * (len(KERNELS) - len(NOT_OF_RUNS))
+    subprocess.run(
+        [*COMMAND, "run", toml(tmp_path), "-o", tmp_path / "out.nc"],
+        env=warm,
+        capture_output=True,
+        check=True,
+    )
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.nb?")} == made
+
+
+COMPILE_ONE = """
+import numpy as np
+from mcsim.engine.philox import key_of, survivals
+index = np.arange(4, dtype=np.uint32)
+print(survivals(index, index, np.uint32(1), np.uint32(2), *key_of(3)).tolist())
+"""
+
+
+def test_sixteen_processes_start_together_on_an_empty_cache(tmp_path):
+    # Of one kernel, for whole runs would compile for a minute and a half.
+    cold = environment(MCSIM_CACHE_DIR=str(tmp_path))
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", COMPILE_ONE],
+            env=cold,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(16)
+    ]
+    drawn = set()
+    for process in running:
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert not errors
+        drawn.add(output)
+    assert len(drawn) == 1
+    assert len(list(tmp_path.rglob("*.nbc"))) == 1
+    later = subprocess.run(
+        [sys.executable, "-c", COMPILE_ONE], env=cold, capture_output=True, text=True, check=True
+    )
+    assert later.stdout in drawn
+
+
+def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path):
+    # A file in the way of each directory: even root cannot write there.
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".cache").write_text("in the way")
+    asked = toml(tmp_path)
+    done = subprocess.run(
+        [*COMMAND, "run", asked, "-o", tmp_path / "out.nc"],
+        env=environment(HOME=str(home), XDG_CACHE_HOME=None, MCSIM_CACHE_DIR=None),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (home / ".cache").read_text() == "in the way"
+
+
+def test_where_no_directory_can_be_written_it_compiles_and_says_so(tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("in the way")
+    nowhere = environment(
+        HOME=str(blocked),
+        XDG_CACHE_HOME=None,
+        MCSIM_CACHE_DIR=str(blocked / "cache"),
+        TMPDIR=str(blocked),
+    )
+    # Without any temporary directory the current one is taken, which is not written either.
+    script = (
+        "import tempfile, mcsim.engine.compile as c;"
+        "tempfile.tempdir = '/proc/nowhere';"
+        "print(c.cache_directory.__wrapped__())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=nowhere, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "None", done.stderr
+    shutil.rmtree(tmp_path, ignore_errors=True)

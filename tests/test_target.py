@@ -1,0 +1,162 @@
+"""Runs that go on until an error is reached, and intervals that hold what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from oracle import scenario
+
+import mcsim
+from mcsim.engine import SelfCheck, engine_of, simulate
+from mcsim.engine.tally import BLOCK
+from mcsim.model import lower
+from mcsim.model.choice import Choice
+from mcsim.results import Cost, label
+from mcsim.results.statistics import over_replicates
+from mcsim.results.target import next_plan
+
+
+def lognormal(cv):
+    return {"law": "lognormal", "mean": 1, "cv": cv}
+
+
+STEPS_VARY = {"count": 30, "jitter": {"step": lognormal(0.1)}}
+CLUSTERS_VARY = {"count": 30, "jitter": {"persistent": lognormal(0.1), "step": lognormal(0.01)}}
+
+
+def run_to(error, *fleet, **keys):
+    asked = scenario(*fleet, **{k: v for k, v in keys.items() if k in ("steps", "replicates")})
+    more = {f"run.{k}": v for k, v in keys.items() if k not in ("steps", "replicates")}
+    return mcsim.run(asked.replace({"run.target_relative_error": error, **more}))
+
+
+def test_steps_are_added_until_the_error_is_reached():
+    found = run_to(0.0005, STEPS_VARY, steps=100)
+    error = float(found.overall_step_time_mean_stderr / found.overall_step_time_mean)
+    assert 0.5 * 0.0005 < error <= 0.0005
+    assert found.attrs["steps_done"] > 1_000
+    assert found.attrs["replicates_done"] == 1
+    assert found.attrs["target_reached"] == "yes"
+    assert found.attrs["target_relative_error_reached"] == pytest.approx(error)
+
+
+def test_clusters_are_added_where_the_lottery_dominates():
+    found = run_to(0.01, CLUSTERS_VARY, steps=100, replicates=4)
+    assert found.attrs["replicates_done"] > 4
+    assert found.attrs["steps_done"] == 100
+    assert found.sizes["replicate"] == found.attrs["replicates_done"]
+    assert found.attrs["target_reached"] == "yes"
+    assert float(found.overall_step_time_mean_stderr / found.overall_step_time_mean) <= 0.01
+
+
+def test_no_more_is_done_than_allowed_and_it_is_said():
+    found = run_to(1e-5, STEPS_VARY, steps=100, max_steps=2_500)
+    assert found.attrs["steps_done"] == 2_500
+    assert found.attrs["target_reached"] == "no"
+    assert found.attrs["target_relative_error_reached"] > 1e-5
+    assert "NOT reached" in mcsim.results.summarise(found)
+
+
+def test_a_target_that_is_reached_at_once_adds_nothing():
+    found = run_to(0.5, STEPS_VARY, steps=100)
+    assert found.attrs["steps_done"] == 100
+    assert found.attrs["target_reached"] == "yes"
+
+
+@pytest.mark.parametrize("statistic", ["step_time_p50", "step_time_p99", "step_time_p999"])
+def test_quantiles_have_targets_too(statistic):
+    found = run_to(0.001, STEPS_VARY, steps=100, target_statistic=statistic)
+    p = {"step_time_p50": 0.5, "step_time_p99": 0.99, "step_time_p999": 0.999}[statistic]
+    quantile = found.overall_step_time_quantile.sel(quantile=p)
+    error = found.overall_step_time_quantile_stderr.sel(quantile=p)
+    assert float(error / quantile) <= 0.001
+    assert found.attrs["target_reached"] == "yes"
+
+
+def test_the_time_of_communication_may_be_nothing():
+    found = run_to(0.01, STEPS_VARY, target_statistic="communication_time_mean")
+    assert found.attrs["target_reached"] == "yes"
+
+
+def test_a_run_that_goes_on_is_the_run_that_was_longer_from_the_start():
+    asked = scenario(CLUSTERS_VARY, steps=BLOCK + 100, replicates=2, keep="steps")
+    plan = lower(asked)
+    for larger in ({"steps": 3 * BLOCK + 7}, {"replicates": 3}, {"steps": 5_000, "replicates": 4}):
+        for engine in ("sampled", "exact"):
+            longer = dataclasses.replace(plan, **larger)
+            earlier = simulate(plan, engine=engine_of(engine, plan))
+            one = simulate(longer, engine=engine_of(engine, longer), earlier=earlier)
+            other = simulate(longer, engine=engine_of(engine, longer))
+            for a, b in zip(one.replicates, other.replicates, strict=True):
+                assert np.array_equal(a.step_time, b.step_time)
+                for values in ("mean", "second", "third", "fourth"):
+                    assert np.array_equal(getattr(a.moments, values), getattr(b.moments, values))
+                assert np.array_equal(a.histogram.counts, b.histogram.counts)
+                assert np.array_equal(a.culprits, b.culprits)
+
+
+def test_what_was_sampled_is_not_sampled_again():
+    asked = scenario(STEPS_VARY, steps=4 * BLOCK)
+    plan = lower(asked)
+    longer = dataclasses.replace(plan, steps=5 * BLOCK)
+    sampled = []
+    simulate(
+        longer, earlier=simulate(plan), progress=lambda done, steps: sampled.append((done, steps))
+    )
+    assert sampled == [(5 * BLOCK, 5 * BLOCK)]
+
+
+def test_a_target_without_a_standard_error_is_refused():
+    heavy = {"count": 30, "jitter": {"step": {"law": "pareto", "scale": 1, "alpha": 1.5}}}
+    with pytest.raises(mcsim.ScenarioError, match=r"target_relative_error: .*infinite variance"):
+        run_to(0.01, heavy)
+    found = run_to(0.01, heavy, target_statistic="step_time_p50")
+    assert found.attrs["target_reached"] == "yes"
+    assert np.isnan(found.overall_step_time_mean_stderr)
+    assert all(np.isnan(end) for end in mcsim.confidence_interval(found, "step_time_mean"))
+
+
+def test_next_plan_of_a_run_without_target_is_none():
+    assert next_plan(simulate(lower(scenario(STEPS_VARY, steps=10)))) is None
+
+
+def test_the_error_over_clusters_is_that_of_their_mean():
+    values = np.array([[1.0, 5.0], [2.0, 5.0], [6.0, 5.0]])
+    mean, error = over_replicates(values, np.full((3, 2), 0.1))
+    assert mean.tolist() == [3.0, 5.0]
+    assert error == pytest.approx([math.sqrt(7 / 3), 0.0])
+    mean, error = over_replicates(values[:1], np.full((1, 2), 0.1))
+    assert (mean.tolist(), error.tolist()) == ([1.0, 5.0], [0.1, 0.1])
+    assert np.isnan(over_replicates(values, np.full((3, 2), np.nan))[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("fleet", "replicates"), [(STEPS_VARY, 1), (CLUSTERS_VARY, 5), (CLUSTERS_VARY, 20)]
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(fleet, replicates):
+    runs = 200
+
+    def unchecked(seed, steps, replicates):
+        asked = scenario(fleet, seed=seed, steps=steps, replicates=replicates)
+        cost = Cost(Choice("sampled", ""), 1, 0.0, 0.0)
+        return label(simulate(lower(asked)), asked, cost, SelfCheck(0, math.nan, math.nan, "none"))
+
+    def values(of):
+        return np.append(of("step_time_quantile").sel(quantile=[0.5, 0.9]), of("step_time_mean"))
+
+    many = unchecked(10**9, 300_000, 1) if replicates == 1 else unchecked(10**9, 300, 2_000)
+    truth = values(lambda name: many[f"overall_{name}"])
+    held = np.zeros(3, int)
+    for seed in range(runs):
+        found = unchecked(seed, 300, replicates)
+        low, high = (
+            values(lambda name, end=end: mcsim.confidence_interval(found, name)[end])  # noqa: B023
+            for end in (0, 1)
+        )
+        held += (low <= truth) & (truth <= high)
+    # 95 % of 200: at most 172 with a probability of 1e-6, and all of them with one of 4e-5.
+    assert np.all(held > 172)
+    assert np.all(held < 200)
