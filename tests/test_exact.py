@@ -144,7 +144,7 @@ CLUSTERS = {
             {"count": 64, "site": "a", "jitter": JITTER},
             {"count": 200, "site": "b", "compute": 0.98, "jitter": JITTER},
         ],
-        {**NETWORK, **TWO_SITES},
+        {**NETWORK, **TWO_SITES, "workload": {"gradient": "10 MB"}},
     ),
 }
 

@@ -146,13 +146,13 @@ def integral(
     cut: FloatArray,
     landmarks: FloatArray,
     function: Callable[[FloatArray, Indices], FloatArray],
-    order: int = 10,
+    points: int = 10,
 ) -> FloatArray:
     """The mean of a function of X where X <= cut, and 0 elsewhere; shape (n,).
 
     cut: shape (n,). landmarks: shape (n, any), where the function is not smooth, or has grown by
     a few e-folds. function: of values and of the row, 0 to n - 1, that each belongs to; positive,
-    never falling in the value. order: of the quadrature in each panel; 10 is good to 1e-11, 6 to
+    never falling in the value. points: of the quadrature in each panel; 10 is good to 1e-11, 6 to
     1e-8.
     """
     count = cut.size
@@ -176,7 +176,7 @@ def integral(
     row, panel = np.nonzero(kept)
     high, low = odds[row, panel], odds[row, panel + 1]
     half = 0.5 * (high - low)
-    node, weight = np.polynomial.legendre.leggauss(order)
+    node, weight = np.polynomial.legendre.leggauss(points)
     at = low[:, None] + half[:, None] * (1.0 + node)
     density = _share(at) * _share(-at)
     # Rounding of the odds must not leave the panel, at whose ends the function may jump.

@@ -76,6 +76,6 @@ def _search(
         after = int(np.count_nonzero(y > wanted[1]))
         if after in (0, time.size):
             return low if after == 0 else high
-        if time[after] <= np.nextafter(time[after - 1], np.inf):
+        if time.size == 2 or time[after] <= np.nextafter(time[after - 1], np.inf):
             return float(time[after - 1 if last else after])
         low, high = float(time[after - 1]), float(time[after])

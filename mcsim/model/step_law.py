@@ -23,8 +23,8 @@ from mcsim.model.delays import SHALLOWEST, always, landmarks, latest, slowest, s
 from mcsim.model.maximum import MaximumLaw
 from mcsim.model.plan import Barrier
 
-_NEVER = 1e-13
-_ORDER = 6
+_NEGLIGIBLE = 1e-10
+_POINTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +157,10 @@ class _Site:
     def _both(self, time: FloatArray, room: FloatArray) -> FloatArray:
         # What fits even behind the last moment hides every delay, and what does not, none.
         spare = room - self.share * time
-        hidden = self.delay.survival(spare) < _NEVER
-        exposed = self.delay.distribution(spare) < _NEVER
-        late = np.where(hidden, self.ready.survival(time), self._sent.survival(room))
+        last = self.ready.survival(time)
+        hidden = self.delay.survival(spare) <= _NEGLIGIBLE * last
+        exposed = self.delay.distribution(spare) <= _NEGLIGIBLE
+        late = np.where(hidden, last, self._sent.survival(room))
         between = np.flatnonzero(~(hidden | exposed))
         if between.size:
             late[between] = self._over_delays(time[between], room[between])
@@ -173,7 +174,7 @@ class _Site:
         most = np.full(time.shape, delay.value[-1])
         changes = room[:, None] - self.share * np.minimum(ready.landmarks(), time[:, None])
         beyond = LEAST * late(most, np.arange(time.size))
-        return integral(delay, most, changes, late, _ORDER) + beyond
+        return np.minimum(integral(delay, most, changes, late, _POINTS) + beyond, 1.0)
 
     @cached_property
     def _scales(self) -> tuple[Scale, Scale]:
@@ -259,7 +260,7 @@ class _Meeting:
         changes += [site.spare(time)[:, None] for site in self.sites]
         most = np.full(time.shape, scale.value[-1])
         beyond = LEAST * late(most, np.arange(time.size))
-        return integral(scale, most, np.concatenate(changes, axis=1), late, _ORDER) + beyond
+        return integral(scale, most, np.concatenate(changes, axis=1), late, _POINTS) + beyond
 
     def _late(self, time: FloatArray, wait: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):
