@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.arrival import LEAST, MOST, Indices
+from mcsim.model.hazard import LEAST, MOST, Indices
 
 _STEP = 2.5
 """Of the edges of panels, in log-odds."""

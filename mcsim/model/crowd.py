@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.arrival import LEAST, MOST, Arrival, NotExact
+from mcsim.model.arrival import Arrival, NotExact
+from mcsim.model.hazard import LEAST, MOST
 from mcsim.model.nodes import Bases, bins_for, nodes_of, sketch
 from mcsim.model.span import Axis, span
 
@@ -21,9 +22,12 @@ TOLERANCE = 1e-6
 
 _ENOUGH = 0.2 * TOLERANCE
 _CHECKED: FloatArray = np.array([-12.0, -3.0, -1.0, 0.0, 1.0])
-_BY_RANK = 128.0
+_BY_RANK = 32.0
 _REFINEMENTS = 5
 _BLOCK = 2**15
+_ROOM = 8 * float(np.finfo(np.float64).eps)
+DEEP = 1e-8
+"""A hazard below which less and less of its relative error matters."""
 
 
 class Group(NamedTuple):
@@ -55,6 +59,7 @@ class Group(NamedTuple):
     ) -> FloatArray:
         base, weight = self.nodes
         last = self.arrival.last(base)
+        last = last + _ROOM * np.abs(last)
         order = np.argsort(time)
         found = np.zeros(time.size)
         start = 0
@@ -100,28 +105,28 @@ def crowd(moving: Sequence[tuple[Arrival, Bases]]) -> tuple[list[Group], float]:
     hazard = hazards(rough, coarse).sum(axis=0)
     checked = np.interp(-_CHECKED, -y, time)
     direct = hazards([Group(g.arrival, g.bases, g.bases) for g in rough], checked).sum(axis=0)
-    fine, deviation = 1.0, np.inf
+    fine, off = 1.0, np.inf
     for _ in range(_REFINEMENTS):
         groups = []
         for arrival, bases in moving:
             by_rank = 0.0 if arrival.is_smooth and fine == 1.0 else _BY_RANK * fine
             bins = bins_for(bases, arrival, coarse, hazard, fine, by_rank)
             groups.append(Group(arrival, bases, nodes_of(bases, bins, arrival.scaled)))
-        deviation = _deviation(hazards(groups, checked).sum(axis=0), direct)
-        deviation += max(group.arrival.deviation() for group in groups)
-        if deviation < _ENOUGH:
+        off = deviation(hazards(groups, checked).sum(axis=0), direct)
+        off += max(group.arrival.deviation() for group in groups)
+        if off < _ENOUGH:
             break
         fine *= 2.0
-    if not deviation < TOLERANCE:
+    if not off < TOLERANCE:
         raise NotExact(
             "the law of its last arrival is too rough: tabulated, its distribution function is"
-            f" off by {deviation:.1e}"
+            f" off by {off:.1e}"
         )
-    return groups, deviation
+    return groups, off
 
 
-def _deviation(found: FloatArray, true: FloatArray) -> float:
-    """Of the distribution function, or a tenth of the relative one of its tail."""
+def deviation(found: FloatArray, true: FloatArray) -> float:
+    """Of the distribution function, or a tenth of the relative one of its tail, by hazards."""
     error = np.abs(found - true)
-    tail = np.where(true < 1.0, 0.1 * error / true, 0.0)
+    tail = np.where(true < 1.0, 0.1 * error / np.maximum(true, DEEP), 0.0)
     return float(np.maximum(np.exp(-true) * error, tail).max())

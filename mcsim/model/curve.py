@@ -9,15 +9,20 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.crowd import FIRST, LAST, Group, ends, hazards, log_hazard
-from mcsim.model.panels import Panels, adapted
+from mcsim.model.crowd import DEEP, FIRST, LAST, Group, deviation, ends, hazards, log_hazard
+from mcsim.model.panels import POINTS, Panels, adapted
 from mcsim.model.span import Axis
 
-_TOLERANCE = 1e-7
-"""Of log H and of the groups' shares."""
+_TOLERANCES = 1e-5, 1e-6, 1e-7
+"""Of log H where it is deep, and elsewhere; of the distribution function."""
+_LOG_DEEP = float(np.log(DEEP))
+_SHARE_TOLERANCE = 1e-6
+_ENOUGH = 3e-7
 _MOST_PANELS = 1024
-_MOST_BREAKS = 400
-_LOOKED_AT = 2000
+_MOST_BASES = 400
+_MOST_EVALUATIONS = 60_000_000
+_CHECKED = 257
+_SMALL = 4096
 _BENT = 1e-5
 """Kinks that change H by less of itself, on the scale of a thousandth of all, do not matter."""
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
@@ -69,7 +74,7 @@ class Curve:
 
     def spread(self, center: float) -> float:
         """E[(T - center)^2], s^2, where it is finite."""
-        time, survival, width = self._cells(self.axis.low)
+        time, survival, width = self._cells(self.axis.low, center)
         late = np.where(time > center, survival, survival - 1.0)
         inside = 2.0 * float(((time - center) * late) @ width)
         if self.axis.logarithmic and not self.ended:
@@ -81,11 +86,17 @@ class Curve:
                 inside += 2.0 * (rest - center * self.beyond)
         return inside
 
-    def _cells(self, start: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Times from `start` on, the survival, and the weights of a quadrature over time, s."""
+    def _cells(
+        self, start: float, center: float | None = None
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Times from `start` on, the survival, and the weights of a quadrature over time, s.
+
+        center: a time at which what is integrated jumps, s.
+        """
+        ends = np.array([start, start if center is None else center])
+        first, other = self.axis.place(np.clip(ends, self.axis.low, self.axis.high))
         edges = self.y.inverse(np.arange(FIRST, LAST, 0.5))
-        first = float(self.axis.place(np.array([start]))[0])
-        edges = np.union1d(edges, np.append(self.y.edges, first))
+        edges = np.unique(np.concatenate([edges, self.y.edges, [first, other]]))
         edges = edges[edges >= first]
         half = 0.5 * np.diff(edges)[:, None]
         place = (edges[:-1, None] + half * (1.0 + _NODES)).ravel()
@@ -96,30 +107,42 @@ class Curve:
 
 
 class Followed(NamedTuple):
-    """The curve, and over its axis for each group its share of H and its excess by H, s."""
+    """The curve; over its axis for each group its share of H and its excess by H, s; how far the
+    distribution function is off."""
 
     curve: Curve
     share: list[Panels]
     excess: list[Panels]
+    deviation: float
 
 
 def followed(groups: Sequence[Group]) -> Followed:
     """Polynomials through log H and what belongs to it."""
-    low, high = ends(groups)
-    axis = Axis(low, high)
+    axis = Axis(*ends(groups))
+    nodes = sum(group.nodes.value.size for group in groups)
+    most = min(_MOST_EVALUATIONS // (2 * POINTS.size * nodes), _MOST_PANELS)
+    found = _followed(groups, axis, most, 1.0)
+    # The last coefficients say too little of what is left where a kink is within a panel.
+    if found.deviation > _ENOUGH and 2 * found.curve.y.edges.size < most:
+        finer = _followed(groups, axis, most, 0.1)
+        found = min(found, finer, key=lambda one: one.deviation)
+    return found
 
+
+def _followed(groups: Sequence[Group], axis: Axis, most: int, tolerance: float) -> Followed:
     def rows(place: FloatArray) -> FloatArray:
         own = hazards(groups, axis.time(place))
         total = own.sum(axis=0)
-        return np.concatenate([np.log(total)[None], own[:-1] / total])
+        y = np.log(total)
+        return np.concatenate([[y, np.logaddexp(y, _LOG_DEEP), np.exp(-total)], own[:-1] / total])
 
-    start = axis.place(np.concatenate([[low], _breaks(groups, low, high), [high]]))
+    start = axis.place(np.concatenate([[axis.low], _breaks(groups, axis, most // 3), [axis.high]]))
     if start.size == 2:
         start = np.linspace(start[0], start[1], 5)
-    tolerance = np.full(len(groups), _TOLERANCE)
-    edges, values = adapted(rows, start, tolerance, _MOST_PANELS, axis.grain)
+    own = np.append(_TOLERANCES, np.full(len(groups) - 1, _SHARE_TOLERANCE))
+    edges, values = adapted(rows, start, tolerance * own, most, axis.grain)
     y = Panels(edges, values[0])
-    share = [*values[1:], 1.0 - values[1:].sum(axis=0)]
+    share = [*values[3:], 1.0 - values[3:].sum(axis=0)]
     time = axis.time(y.places.ravel())
     total = np.exp(values[0].ravel())
     lost = [group.excess(time) for group in groups]
@@ -128,37 +151,55 @@ def followed(groups: Sequence[Group]) -> Followed:
     if not ended:
         last = hazards(groups, time[-1:])[:, 0]
         beyond = sum(
-            float(k[-1] - (high - group.mean()) * h)
+            float(k[-1] - (axis.high - group.mean()) * h)
             for k, h, group in zip(lost, last, groups, strict=True)
         )
+    curve = Curve(y, axis, ended, max(beyond, 0.0))
     return Followed(
-        Curve(y, axis, ended, max(beyond, 0.0)),
+        curve,
         [Panels(edges, one) for one in share],
         [Panels(edges, (one / total).reshape(y.values.shape)) for one in lost],
+        _off(groups, curve),
     )
 
 
-def _breaks(groups: Sequence[Group], low: float, high: float) -> FloatArray:
-    """Times at which H has kinks that matter, ascending, s."""
+def _off(groups: Sequence[Group], curve: Curve) -> float:
+    """How far the polynomials are off, as `deviation`, at places that they were not made from."""
+    time = curve.time(np.linspace(LAST, FIRST, _CHECKED))
+    place = curve.axis.place(time)
+    true = log_hazard(groups, time)
+    error = curve.y(place) - true
+    # What the nearest doubles of a time do to log H is not an error of the polynomials.
+    blur = 32.0 * curve.axis.grain(place) * np.abs(curve.y.slope(place))
+    error = np.sign(error) * np.maximum(np.abs(error) - blur, 0.0)
+    return deviation(np.exp(true + error), np.exp(true))
+
+
+def _breaks(groups: Sequence[Group], axis: Axis, most: int) -> FloatArray:
+    """The times at which H has the sharpest kinks, if they matter, ascending, s."""
+    some = axis.evenly(_CHECKED)
+    total = np.minimum.accumulate(log_hazard(groups, some))
     found, bend = [np.empty(0)], [np.empty(0)]
     for group in groups:
-        each = max(group.arrival.breaks(group.bases.value[-1:]).size, 1)
-        most = min(_MOST_BREAKS, max(_LOOKED_AT // each, 1))
-        time = group.arrival.breaks(group.bases.value[-most:])
-        base, weight = (x[-most:, None] + 0.0 * time for x in group.bases)
-        inside = (time > low) & (time < high)
-        if not inside.any():
-            continue
-        time, base, weight = time[inside], base[inside], weight[inside]
-        step = time * np.log(high / low) / 4096 if low > 0 else (high - low) / 4096
-        before, here, after = (
-            np.minimum(group.arrival.hazard(t[None], base)[0], 1e3)
-            for t in (time - step, time, time + step)
-        )
-        found.append(time)
-        bend.append(weight * np.abs(before - 2.0 * here + after))
+        base, weight = (x[-_MOST_BASES:] for x in group.bases)
+        time = group.arrival.breaks(base)
+        inside = (time > axis.low) & (time < axis.high)
+        own = (weight[:, None] * _bend(group, axis))[inside]
+        found.append(time[inside])
+        bend.append(own / (np.exp(np.interp(time[inside], some, total)) + DEEP))
     time, strength = np.concatenate(found), np.concatenate(bend)
-    if time.size:
-        strength /= np.exp(np.maximum(log_hazard(groups, time), -700.0))
-    order = np.argsort(-strength, kind="stable")[:_MOST_BREAKS]
+    order = np.argsort(-strength, kind="stable")[:most]
     return np.unique(time[order[strength[order] > _BENT]])
+
+
+def _bend(group: Group, axis: Axis) -> FloatArray:
+    """By how much the hazard of the slowest device bends at its breaks, on a small scale."""
+    base = group.bases.value[-1:]
+    time = group.arrival.breaks(base)[0]
+    length = axis.place(np.array([axis.low, axis.high]))
+    step = (length[1] - length[0]) / _SMALL * (time if axis.logarithmic else 1.0)
+    before, here, after = (
+        np.minimum(group.arrival.hazard(t[:, None], base)[:, 0], 1e3)
+        for t in (time - step, time, time + step)
+    )
+    return np.abs(before - 2.0 * here + after)

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcsim.laws import Constant, FloatArray
-from mcsim.model.arrival import LEAST, MOST
 from mcsim.model.barrier import slowest_of
 from mcsim.model.convolution import Quantiles, Scale, hazard_of_sum
 from mcsim.model.curve_law import law_of
+from mcsim.model.hazard import LEAST, MOST
 from mcsim.model.plan import Delay
 
-SHALLOWEST = 2.8
-"""Of log hazards found by quadrature: a survival of 1 - 7e-8."""
+QUADRATURE = 2.8, -41.0
+"""Log hazards found by quadrature: survivals of 1 - 7e-8 to 1.6e-18. Its tails end where those of
+its laws end, at 2^-65."""
 _MOST_ATOMS = 64
 
 
@@ -105,7 +106,7 @@ def latest(laws: Sequence[Quantiles]) -> Quantiles:
     ends = np.array([law.quantile(np.array([MOST, LEAST])) for law in laws])
     low, high = max(float(ends[:, 0].max()), 0.0), max(float(ends[:, 1].max()), 0.0)
     atoms = np.concatenate([np.zeros(1), *(landmarks(law) for law in laws)])
-    return law_of(log_hazard, low, high, SHALLOWEST, atoms)
+    return law_of(log_hazard, low, high, QUADRATURE, atoms)
 
 
 def landmarks(law: Quantiles) -> FloatArray:
@@ -143,4 +144,4 @@ def sum_of_laws(one: Quantiles, factor: float, other: Quantiles) -> Quantiles:
     low, high = (float(x) for x in factor * one.quantile(both) + other.quantile(both))
     # Where both jump, so does the sum.
     atoms = (factor * landmarks(one)[:, None] + landmarks(other)).ravel()
-    return law_of(log_hazard, low, high, SHALLOWEST, atoms[-_MOST_ATOMS:])
+    return law_of(log_hazard, low, high, QUADRATURE, atoms[-_MOST_ATOMS:])

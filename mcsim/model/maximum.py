@@ -11,38 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
-from mcsim.laws import FloatArray, Law
-from mcsim.model.arrival import (
-    Arrival,
-    NotExact,
-    Scaled,
-    Shifted,
-    constant_value,
-    is_constant,
-    reason_against,
-)
+from mcsim.laws import FloatArray
+from mcsim.model.arrival import NotExact, reason_against
 from mcsim.model.crowd import FIRST, LAST, TOLERANCE, crowd
 from mcsim.model.curve import Curve, followed
-from mcsim.model.lookup import IndexArray, busy, lookup, shares
+from mcsim.model.given import busy, shares
+from mcsim.model.lookup import IndexArray, lookup
+from mcsim.model.members import Members, Rest, arrival_of, has_variance, is_fixed, resting
 from mcsim.model.nodes import bases_of
-from mcsim.model.sums import sum_of
 
 __all__ = ["MaximumLaw", "Members", "NotExact", "maximum_law", "reason_against"]
-
-
-class Members(NamedTuple):
-    """Devices whose times are base * C + D, independent in every step.
-
-    base: shape (devices,), s. step, stall: the laws of C and D; None is always 1, or 0.
-    """
-
-    base: FloatArray
-    step: Law | None
-    stall: Law | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,18 +103,16 @@ def maximum_law(groups: Sequence[Members]) -> MaximumLaw:
 
     Raises NotExact where it has none that can be tabulated (see `reason_against`).
     """
-    rest = _resting(groups)
-    moving = [index for index, group in enumerate(groups) if not _is_fixed(group)]
+    rest = resting(groups)
+    moving = [index for index, group in enumerate(groups) if not is_fixed(group)]
     if not moving:
         return _only_floor(rest)
-    found, compression = crowd([(_arrival(groups[i]), bases_of(groups[i].base)) for i in moving])
+    found, compression = crowd([(arrival_of(groups[i]), bases_of(groups[i].base)) for i in moving])
     law = followed(found)
+    _require_small(compression + law.deviation)
     table, roughness = lookup(law.curve, rest.floor)
-    if roughness > TOLERANCE:
-        raise NotExact(
-            "the law of its last arrival has too many kinks: tabulated, its distribution function"
-            f" is off by {roughness:.1e}"
-        )
+    deviation = compression + law.deviation + roughness
+    _require_small(deviation)
     share = np.zeros((len(groups), table.time.size - 1))
     share[moving] = shares(law, table)
     mean = np.repeat(rest.mean[:, None], table.time.size, axis=1)
@@ -148,40 +127,18 @@ def maximum_law(groups: Sequence[Members]) -> MaximumLaw:
         busy=mean,
         floor=rest.floor,
         floor_share=rest.share,
-        deviation=compression + roughness,
-        has_variance=all(_has_variance(groups[i]) for i in moving),
+        deviation=deviation,
+        has_variance=all(has_variance(groups[i]) for i in moving),
         curve=law.curve,
     )
 
 
-class Rest(NamedTuple):
-    """Devices of constant time: the latest time, s; the share of each group in those that are
-    there then; the mean time of each group, s."""
-
-    floor: float
-    share: FloatArray
-    mean: FloatArray
-
-
-def _is_fixed(group: Members) -> bool:
-    return is_constant(group.step) and is_constant(group.stall)
-
-
-def _has_variance(group: Members) -> bool:
-    return all(law is None or law.variance() < np.inf for law in (group.step, group.stall))
-
-
-def _resting(groups: Sequence[Members]) -> Rest:
-    times = [
-        g.base * constant_value(g.step, 1.0) + constant_value(g.stall, 0.0)
-        if _is_fixed(g)
-        else np.empty(0)
-        for g in groups
-    ]
-    floor = max((float(t.max()) for t in times if t.size), default=-np.inf)
-    there = np.array([np.count_nonzero(t == floor) for t in times], dtype=np.float64)
-    mean = np.array([t.mean() if t.size else np.nan for t in times])
-    return Rest(floor, there / max(there.sum(), 1.0), mean)
+def _require_small(deviation: float) -> None:
+    if deviation > TOLERANCE:
+        raise NotExact(
+            "the law of the last arrival has too many kinks: tabulated, its distribution function"
+            f" is off by {deviation:.1e}"
+        )
 
 
 def _only_floor(rest: Rest) -> MaximumLaw:
@@ -199,24 +156,3 @@ def _only_floor(rest: Rest) -> MaximumLaw:
         has_variance=True,
         curve=None,
     )
-
-
-def _arrival(group: Members) -> Arrival:
-    reason = reason_against(group.step, group.stall)
-    if reason is not None:
-        raise NotExact(reason)
-    if not np.isfinite(group.base).all():
-        raise NotExact("its base times are not all finite")
-    if not is_constant(group.step) and not group.base.min() > 0.0:
-        raise NotExact(
-            f"a base time of {group.base.min():.6g} s is not above 0, and a step law multiplies it"
-        )
-    if is_constant(group.stall):
-        assert group.step is not None
-        return Scaled(group.step, constant_value(group.stall, 0.0))
-    if is_constant(group.step):
-        assert group.stall is not None
-        return Shifted(group.stall, constant_value(group.step, 1.0))
-    assert group.step is not None
-    assert group.stall is not None
-    return sum_of(group.step, group.stall)

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.arrival import Arrival, Indices
+from mcsim.model.arrival import Arrival
+from mcsim.model.hazard import Indices
 
 _KEPT = 384
 """So many different base times, or fewer, are all kept."""

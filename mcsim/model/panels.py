@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from mcsim.laws import FloatArray
 
 DEGREE = 16
-POINTS: FloatArray = np.array(chebyshev.chebpts2(DEGREE + 1), dtype=np.float64)
+POINTS: FloatArray = chebyshev.chebpts2(DEGREE + 1)
 """Where a panel is looked at, from -1 to 1, both ends among them."""
 
-_TO_COEFFICIENTS: FloatArray = np.linalg.inv(chebyshev.chebvander(POINTS, DEGREE)).T
+_TO_COEFFICIENTS: FloatArray = np.asarray(
+    np.linalg.inv(chebyshev.chebvander(POINTS, DEGREE)).T, dtype=np.float64
+)
 _LAST = 3
 _NEWTON_STEPS = 8
+_BLOCK = 4096
+"""Places looked up at a time, so that they stay in the cache."""
 EPS = float(np.finfo(np.float64).eps)
 
 Function = Callable[[FloatArray], FloatArray]
@@ -54,13 +58,11 @@ class Panels:
 
     def __call__(self, x: FloatArray, panel: NDArray[np.intp] | None = None) -> FloatArray:
         """The function at x, shape (n,), between the ends."""
-        panel = self.panel(x) if panel is None else panel
-        return _sum(self._coefficients[panel], self._within(x, panel))
+        return self._sum(self._coefficients, x, panel)
 
     def slope(self, x: FloatArray, panel: NDArray[np.intp] | None = None) -> FloatArray:
         """The derivative at x, shape (n,)."""
-        panel = self.panel(x) if panel is None else panel
-        return _sum(self._slopes[panel], self._within(x, panel))
+        return self._sum(self._slopes, x, panel)
 
     def inverse(self, y: FloatArray) -> FloatArray:
         """The x at which a function that never rises has come down to y; shape (n,).
@@ -87,21 +89,38 @@ class Panels:
             found = step
             if done.all():
                 break
-        return np.clip(found, x[0], x[-1])
+        found = np.where(y < falling[-1], x[-1], found)
+        return np.where(y > falling[0], x[0], found)
 
     @cached_property
     def _coefficients(self) -> FloatArray:
-        return coefficients(self.values)
+        """Shape (DEGREE + 1, panels)."""
+        return np.ascontiguousarray(coefficients(self.values).T)
 
     @cached_property
     def _slopes(self) -> FloatArray:
         slopes = np.zeros_like(self._coefficients)
-        slopes[:, :-1] = chebyshev.chebder(self._coefficients, axis=1)
-        return slopes * (2.0 / np.diff(self.edges))[:, None]
+        slopes[:-1] = chebyshev.chebder(self._coefficients)
+        return np.asarray(slopes * (2.0 / np.diff(self.edges)))
 
-    def _within(self, x: FloatArray, panel: NDArray[np.intp]) -> FloatArray:
-        low, high = self.edges[panel], self.edges[panel + 1]
-        return np.asarray(((x - low) - (high - x)) / (high - low))
+    def _sum(
+        self, coefficient: FloatArray, x: FloatArray, panel: NDArray[np.intp] | None
+    ) -> FloatArray:
+        """Clenshaw's sum at each x."""
+        found = np.empty(x.shape)
+        for start in range(0, x.size, _BLOCK):
+            here = slice(start, start + _BLOCK)
+            cell = self.panel(x[here]) if panel is None else panel[here]
+            low, high = self.edges[cell], self.edges[cell + 1]
+            u = ((x[here] - low) - (high - x[here])) / (high - low)
+            twice, one, two = 2.0 * u, np.zeros_like(u), np.zeros_like(u)
+            for k in range(DEGREE, 0, -1):
+                # two becomes c + twice * one - two, and both change places.
+                np.subtract(coefficient[k].take(cell), two, out=two)
+                two += twice * one
+                one, two = two, one
+            found[here] = coefficient[0].take(cell) + u * one - two
+        return found
 
 
 def places(low: FloatArray, high: FloatArray) -> FloatArray:
@@ -111,14 +130,6 @@ def places(low: FloatArray, high: FloatArray) -> FloatArray:
     return x
 
 
-def _sum(coefficient: FloatArray, u: FloatArray) -> FloatArray:
-    """Clenshaw's sum of a row of coefficients for each u."""
-    twice, one, two = 2.0 * u, np.zeros_like(u), np.zeros_like(u)
-    for k in range(DEGREE, 0, -1):
-        one, two = coefficient[:, k] + twice * one - two, one
-    return np.asarray(coefficient[:, 0] + u * one - two)
-
-
 def adapted(
     function: Function, edges: FloatArray, tolerance: FloatArray, limit: int, grain: Function
 ) -> tuple[FloatArray, FloatArray]:
@@ -126,7 +137,7 @@ def adapted(
 
     function: of x, shape (n,), gives shape (rows, n); row 0 never rises. edges: to begin with;
     they stay. tolerance: shape (rows,), absolute; row 0 is also given up where only the rounding
-    of x shows, which is `grain` of x. limit: of the number of panels.
+    of x shows, which is `grain` of x. limit: of the number of panels; the worst are divided first.
     Result: edges, shape (panels + 1,), and values, shape (rows, panels, DEGREE + 1).
     """
     low, high = edges[:-1], edges[1:]
@@ -139,10 +150,12 @@ def adapted(
         size = np.abs(coefficients(values)[..., -_LAST:]).sum(axis=-1)
         steepest = (np.abs(np.diff(values[0])) / np.diff(x)).max(axis=-1)
         blur = np.maximum(grain(low), grain(high))
-        rough = (size > tolerance[:, None] + 4 * blur * steepest).any(axis=0)
-        rough &= high - low > 64 * blur
-        if count + low.size + rough.sum() > limit:
-            rough[:] = False
+        error = (size / (tolerance[:, None] + 4.0 * blur * steepest)).max(axis=0)
+        error[high - low <= 64.0 * blur] = 0.0
+        rough = error > 1.0
+        room = max(limit - count - low.size, 0)
+        if rough.sum() > room:
+            rough[np.argsort(-error)[room:]] = False
         done_low.append(low[~rough])
         done_values.append(values[:, ~rough])
         count += int((~rough).sum())
