@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +77,24 @@ from mcsim.engine.philox import key_of, survivals
 index = np.arange(4, dtype=np.uint32)
 print(survivals(index, index, np.uint32(1), np.uint32(2), *key_of(3)).tolist())
 """
+
+
+def test_a_full_disk_keeps_no_kernel_but_runs_it(tmp_path):
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE_ONE],
+        env=environment(MCSIM_CACHE_DIR=str(tmp_path)),
+        preexec_fn=full,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[0.")
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size]
 
 
 def test_sixteen_processes_start_together_on_an_empty_cache(tmp_path):

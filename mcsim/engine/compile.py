@@ -6,12 +6,14 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 from numba import config
+from numba.core.caching import FunctionCache
 from numba.core.compiler import Compiler
 from numba.extending import register_jitable
 
@@ -45,6 +47,14 @@ class SeparateArrays(Compiler):
         self.state.flags.noalias = True
 
 
+class SparedCache(FunctionCache):
+    """Keeps what it can: on a full disk, compiled code serves this process and is not kept."""
+
+    def save_overload(self, signature: Any, compiled: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(signature, compiled)  # type: ignore[no-untyped-call]
+
+
 def kernel(function: Function) -> Function:
     """A loop over arrays, compiled on first use and kept in the cache for later processes.
 
@@ -52,20 +62,19 @@ def kernel(function: Function) -> Function:
     by side. error_model: a division that may trap does not vectorise. No fastmath: bits must not
     depend on the width of vectors.
     """
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", pipeline_class=SeparateArrays)(
+        function
+    )
     directory = cache_directory()
-    settings: Any = config
-    before = settings.CACHE_DIR
-    # Numba reads this while it decorates; other users of Numba in the process keep their own.
-    settings.CACHE_DIR = str(directory or "")
-    try:
-        compiled = numba.njit(
-            nogil=True,
-            error_model="numpy",
-            cache=directory is not None,
-            pipeline_class=SeparateArrays,
-        )(function)
-    finally:
-        settings.CACHE_DIR = before
+    if directory is not None:
+        settings: Any = config
+        before = settings.CACHE_DIR
+        # The cache reads this when it is made; other users of Numba in the process keep their own.
+        settings.CACHE_DIR = str(directory)
+        try:
+            compiled._cache = SparedCache(function)  # type: ignore[no-untyped-call]
+        finally:
+            settings.CACHE_DIR = before
     KERNELS.append(compiled)
     return cast(Function, compiled)
 

@@ -20,6 +20,7 @@ from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
 from mcsim.model.choice import why_not_exact
+from mcsim.model.lookup import IndexArray
 from mcsim.model.maximum import MaximumLaw, Members, NotExact, maximum_law
 from mcsim.model.plan import Plan
 
@@ -86,6 +87,7 @@ class ExactReplicate:
             latest, drawn, group, mean = draw_maxima(
                 law.first,
                 law.spacing,
+                law.guide,
                 law.level,
                 law.time,
                 np.cumsum(law.share, axis=0),
@@ -109,6 +111,7 @@ class ExactReplicate:
 def draw_maxima(
     lowest: float,
     spacing: float,
+    guide: IndexArray,
     level: FloatArray,
     time: FloatArray,
     share: FloatArray,
@@ -124,9 +127,10 @@ def draw_maxima(
 ) -> tuple[FloatArray, FloatArray, NDArray[np.int64], FloatArray]:
     """The last arrival at a site in each of some steps, from the tables of its law.
 
-    lowest, spacing, level, time, busy, floor: of `MaximumLaw`. share, floor_share: the cumulated
-    shares of the groups. Result: times, s; the survival probabilities they were drawn at; groups,
-    each shape (steps,); and the mean times of the devices of each group, shape (steps, groups), s.
+    lowest, spacing, guide, level, time, busy, floor: of `MaximumLaw`. share, floor_share: the
+    cumulated shares of the groups. Result: times, s; the survival probabilities they were drawn
+    at; groups, each shape (steps,); and the mean times of the devices of each group, shape
+    (steps, groups), s.
     """
     groups = share.shape[0]
     latest = np.empty(count, np.float64)
@@ -139,7 +143,8 @@ def draw_maxima(
         survival = to_survival(a, b)
         # How many devices are late, on average: the hazard of the law, by which it is tabulated.
         y = np.log(-np.log1p(-survival))
-        cell = min(max(int((y - lowest) / spacing), 0), cells - 1)
+        near = min(max(int((y - lowest) / spacing), 0), guide.size - 1)
+        cell = min(guide[near], cells - 1)
         while cell > 0 and y < level[cell]:
             cell -= 1
         while cell < cells - 1 and y >= level[cell + 1]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -176,7 +177,7 @@ def integral(
     row, panel = np.nonzero(kept)
     high, low = odds[row, panel], odds[row, panel + 1]
     half = 0.5 * (high - low)
-    node, weight = np.polynomial.legendre.leggauss(points)
+    node, weight = _gauss_legendre(points)
     at = low[:, None] + half[:, None] * (1.0 + node)
     density = _share(at) * _share(-at)
     # Rounding of the odds must not leave the panel, at whose ends the function may jump.
@@ -186,6 +187,12 @@ def integral(
     first = np.minimum(over.value[0], cut)
     before = _share(-over.odds[0]) * function(first, np.arange(count))
     return inside + np.where(cut >= over.value[0], before, 0.0)
+
+
+@cache
+def _gauss_legendre(points: int) -> tuple[FloatArray, FloatArray]:
+    node, weight = np.polynomial.legendre.leggauss(points)
+    return node, weight
 
 
 def _mass(odds: FloatArray) -> FloatArray:

@@ -9,7 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.crowd import DEEP, FIRST, LAST, Group, deviation, ends, hazards, log_hazard
+from mcsim.model.arrival import NotExact
+from mcsim.model.crowd import (
+    DEEP,
+    FIRST,
+    LAST,
+    TOLERANCE,
+    Group,
+    deviation,
+    ends,
+    hazards,
+    log_hazard,
+)
 from mcsim.model.panels import POINTS, Panels, adapted
 from mcsim.model.span import Axis
 
@@ -108,16 +119,17 @@ class Curve:
 
 class Followed(NamedTuple):
     """The curve; over its axis for each group its share of H and its excess by H, s; how far the
-    distribution function is off."""
+    distribution function is off, and by how much it changes from one double to the next."""
 
     curve: Curve
     share: list[Panels]
     excess: list[Panels]
     deviation: float
+    blur: float
 
 
 def followed(groups: Sequence[Group]) -> Followed:
-    """Polynomials through log H and what belongs to it."""
+    """Polynomials through log H and what belongs to it. Raises NotExact."""
     axis = Axis(*ends(groups))
     nodes = sum(group.nodes.value.size for group in groups)
     most = min(_MOST_EVALUATIONS // (2 * POINTS.size * nodes), _MOST_PANELS)
@@ -126,6 +138,11 @@ def followed(groups: Sequence[Group]) -> Followed:
     if found.deviation > _ENOUGH and 2 * found.curve.y.edges.size < most:
         finer = _followed(groups, axis, most, 0.1)
         found = min(found, finer, key=lambda one: one.deviation)
+    if found.blur > TOLERANCE:
+        raise NotExact(
+            "its times are so close together that doubles cannot tell them apart: from one to the"
+            f" next, the distribution function changes by {found.blur:.1e}"
+        )
     return found
 
 
@@ -134,6 +151,8 @@ def _followed(groups: Sequence[Group], axis: Axis, most: int, tolerance: float) 
         own = hazards(groups, axis.time(place))
         total = own.sum(axis=0)
         y = np.log(total)
+        if not np.isfinite(y).all():
+            raise NotExact("its law has gaps in its distribution function, or no number there")
         return np.concatenate([[y, np.logaddexp(y, _LOG_DEEP), np.exp(-total)], own[:-1] / total])
 
     start = axis.place(np.concatenate([[axis.low], _breaks(groups, axis, most // 3), [axis.high]]))
@@ -159,20 +178,27 @@ def _followed(groups: Sequence[Group], axis: Axis, most: int, tolerance: float) 
         curve,
         [Panels(edges, one) for one in share],
         [Panels(edges, (one / total).reshape(y.values.shape)) for one in lost],
-        _off(groups, curve),
+        *_off(groups, curve),
     )
 
 
-def _off(groups: Sequence[Group], curve: Curve) -> float:
-    """How far the polynomials are off, as `deviation`, at places that they were not made from."""
+def _off(groups: Sequence[Group], curve: Curve) -> tuple[float, float]:
+    """How far the polynomials are off, as `deviation`, at places that they were not made from; and
+    how far, as that, the nearest doubles of a time are apart."""
     time = curve.time(np.linspace(LAST, FIRST, _CHECKED))
     place = curve.axis.place(time)
     true = log_hazard(groups, time)
     error = curve.y(place) - true
+    grain = curve.axis.grain(place) * np.abs(curve.y.slope(place))
     # What the nearest doubles of a time do to log H is not an error of the polynomials.
-    blur = 32.0 * curve.axis.grain(place) * np.abs(curve.y.slope(place))
-    error = np.sign(error) * np.maximum(np.abs(error) - blur, 0.0)
-    return deviation(np.exp(true + error), np.exp(true))
+    error = np.sign(error) * np.maximum(np.abs(error) - 32.0 * grain, 0.0)
+    hazard = np.exp(true)
+    if curve.ended:
+        # What is left at the last time falls to nothing by the next double.
+        grain = np.append(grain, 1.0)
+        hazard = np.append(hazard, np.exp(curve.y.values[-1, -1]))
+        true, error = np.log(hazard), np.append(error, 0.0)
+    return deviation(np.exp(true + error), hazard), deviation(hazard * (1.0 + grain), hazard)
 
 
 def _breaks(groups: Sequence[Group], axis: Axis, most: int) -> FloatArray:

@@ -103,6 +103,16 @@ def maximum_law(groups: Sequence[Members]) -> MaximumLaw:
 
     Raises NotExact where it has none that can be tabulated (see `reason_against`).
     """
+    try:
+        with np.errstate(all="ignore"):
+            return _tabulated(groups)
+    except NotExact:
+        raise
+    except (ArithmeticError, ValueError, IndexError) as fault:
+        raise NotExact(f"its numbers are beyond the tables ({fault})") from fault
+
+
+def _tabulated(groups: Sequence[Members]) -> MaximumLaw:
     rest = resting(groups)
     moving = [index for index, group in enumerate(groups) if not is_fixed(group)]
     if not moving:
@@ -134,7 +144,7 @@ def maximum_law(groups: Sequence[Members]) -> MaximumLaw:
 
 
 def _require_small(deviation: float) -> None:
-    if deviation > TOLERANCE:
+    if not deviation <= TOLERANCE:
         raise NotExact(
             "the law of the last arrival has too many kinks: tabulated, its distribution function"
             f" is off by {deviation:.1e}"
