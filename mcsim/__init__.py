@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import law, load, open, run
+    from mcsim.api import law, load, open, run, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "open",
     "run",
+    "warm_up",
     "write",
 ]
 
@@ -41,6 +42,7 @@ _HOME = {
     "load": "mcsim.api",
     "open": "mcsim.api",
     "run": "mcsim.api",
+    "warm_up": "mcsim.api",
     "write": "mcsim.results",
 }
 

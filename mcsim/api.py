@@ -73,6 +73,7 @@ def _simulate(
     """The tally of a plan, until its target is reached, and the engine that it is from."""
     from mcsim.engine import engine_of, simulate
     from mcsim.model.choice import Choice, choose
+    from mcsim.model.estimate import fits
     from mcsim.model.maximum import NotExact
     from mcsim.results import next_plan
 
@@ -80,9 +81,14 @@ def _simulate(
     try:
         engine = engine_of(choice.engine, plan)
         tally = simulate(plan, threads=threads, progress=progress, engine=engine)
-        while (larger := next_plan(tally)) is not None:
+        while (larger := next_plan(tally)) is not None and fits(larger, threads):
+            earlier: Tally | None = tally
+            if choose(larger).engine != choice.engine:
+                # What is sampled already would be a small part, from other random numbers.
+                choice, earlier = choose(larger), None
+                engine = engine_of(choice.engine, larger)
             tally = simulate(
-                larger, threads=threads, progress=progress, engine=engine, earlier=tally
+                larger, threads=threads, progress=progress, engine=engine, earlier=earlier
             )
     except NotExact as impossible:
         reason = f"the exact engine cannot do this: {impossible}"
@@ -109,8 +115,10 @@ def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> Ste
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
     plan = lower(scenario)
-    if replicate is not None and not 0 <= replicate < plan.replicates:
-        raise ValueError(f"replicate must be below {plan.replicates}, not {replicate}")
+    if replicate is not None and replicate not in range(plan.replicates):
+        raise ValueError(
+            f"replicate must be one of the scenario's, 0 to {plan.replicates - 1}, not {replicate}"
+        )
     try:
         return step_law(plan, range(plan.replicates) if replicate is None else [replicate])
     except NotExact as impossible:

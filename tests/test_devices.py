@@ -11,7 +11,7 @@ import mcsim
 from mcsim.engine import simulate
 from mcsim.engine.devices import BINS, bin_of_float
 from mcsim.engine.histogram import COARSEST, bin_of, coarser, edges_of
-from mcsim.model import lower
+from mcsim.model import estimate, lower
 
 STEPS = 21
 
@@ -119,3 +119,11 @@ def test_bins_of_floats_are_those_of_doubles(value):
     if 0 < expected < BINS - 1:
         low, high = edges_of(np.array([expected]), COARSEST)
         assert low[0] <= single < high[0]
+
+
+def test_counting_all_devices_is_in_the_estimates():
+    few, many = (
+        lower(scenario({"count": 10}, steps=10, replicates=n, keep="devices")) for n in (1, 1_000)
+    )
+    assert estimate.memory(many, 1) - estimate.memory(few, 1) > 999 * 2 * 8 * BINS
+    assert estimate.file_size(many) > 5 * estimate.file_size(few)

@@ -257,8 +257,9 @@ def test_the_law_of_one_replicate_is_that_of_its_cluster():
     means = [mcsim.law(asked, replicate=one).mean() for one in range(3)]
     assert np.all(np.abs(found.step_time_mean - means) < Z * found.step_time_mean_stderr)
     assert mcsim.law(asked).mean() == pytest.approx(np.mean(means), rel=1e-9)
-    with pytest.raises(ValueError, match="replicate must be below 3, not 3"):
-        mcsim.law(asked, replicate=3)
+    for none_of_them in (3, -1, 1.5):
+        with pytest.raises(ValueError, match=f"0 to 2, not {none_of_them}"):
+            mcsim.law(asked, replicate=none_of_them)
 
 
 def test_the_law_is_that_of_one_normal_maximum():

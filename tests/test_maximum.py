@@ -12,6 +12,7 @@ from mcsim.laws import (
     Constant,
     Empirical,
     Exponential,
+    FromSciPy,
     Gamma,
     LogNormal,
     Mixture,
@@ -319,6 +320,22 @@ def test_tails_keep_their_digits():
     time = np.array([1e-5, 40.0])
     assert law.distribution(time)[0] == pytest.approx(1e-15, rel=1e-4)
     assert law.survival(time)[1] == pytest.approx(3 * math.exp(-40), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        LogNormal(median=1.0, sigma=1e-15),
+        Weibull(scale=1.0, shape=1e15),
+        Uniform(low=1.0, high=1.000000000000002),
+        Pareto(scale=1.0, alpha=1e15),
+        FromSciPy("beta", (("a", 0.1), ("b", 0.1)), 1.0, 1.0),
+        FromSciPy("semicircular", (), 2.0, 1.0),
+    ],
+)
+def test_times_that_doubles_cannot_tell_apart_are_refused(step):
+    with pytest.raises(NotExact, match=r"doubles cannot tell|gaps in its distribution"):
+        maximum_law([Members(np.ones(1000), step, None)])
 
 
 def test_what_cannot_be_tabulated_is_refused_with_the_reason():

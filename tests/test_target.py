@@ -60,6 +60,57 @@ def test_no_more_is_done_than_allowed_and_it_is_said():
     assert "NOT reached" in mcsim.results.summarise(found)
 
 
+def test_steps_that_cannot_help_are_not_run():
+    # The lottery of four clusters alone is more than the target.
+    found = run_to(1e-3, CLUSTERS_VARY, steps=100, replicates=4, max_replicates=4)
+    assert found.attrs["target_reached"] == "no"
+    assert found.attrs["steps_done"] == 100
+
+
+def test_two_clusters_are_too_few_to_stop_by():
+    found = run_to(0.5, CLUSTERS_VARY, steps=10, replicates=2)
+    assert found.attrs["replicates_done"] == 8
+    assert found.attrs["steps_done"] == 10
+    assert found.attrs["target_reached"] == "yes"
+
+
+def test_three_steps_are_too_few_to_stop_by():
+    assert run_to(0.9, STEPS_VARY, steps=3).attrs["steps_done"] == 100
+
+
+def test_a_longer_run_is_done_by_the_engine_that_is_cheaper_for_it():
+    fleet = {"count": 20_000, "jitter": {"step": lognormal(0.1)}}
+    found = run_to(2e-5, fleet, steps=50)
+    assert found.attrs["target_reached"] == "yes"
+    assert found.attrs["engine"] == "exact"
+    assert mcsim.run(scenario(fleet, steps=50)).attrs["engine"] == "sampled"
+    plain = mcsim.run(scenario(fleet, steps=int(found.attrs["steps_done"])))
+    assert float(plain.overall_step_time_mean) == float(found.overall_step_time_mean)
+
+
+def test_single_steps_of_many_clusters_have_an_error():
+    found = mcsim.run(scenario(CLUSTERS_VARY, steps=1, replicates=50))
+    spread = float(found.step_time_mean.std("replicate", ddof=1))
+    assert float(found.overall_step_time_mean_stderr) == pytest.approx(spread / math.sqrt(50))
+    assert np.isnan(found.overall_step_time_std_stderr)
+    assert np.isnan(found.overall_step_time_quantile_stderr).all()
+    assert np.isnan(mcsim.run(scenario(STEPS_VARY, steps=1)).overall_step_time_mean_stderr)
+
+
+def test_a_lottery_without_a_variance_has_no_error():
+    pareto = {"law": "pareto", "scale": 1, "alpha": 1.5}
+    fleet = {"count": 30, "jitter": {"persistent": pareto, "step": lognormal(0.1)}}
+    found = mcsim.run(scenario(fleet, steps=50, replicates=5))
+    assert np.isnan(found.overall_step_time_mean_stderr)
+    assert np.isfinite(found.overall_wait_fraction_stderr).all()
+    assert np.isfinite(found.step_time_mean_stderr).all()
+    one = mcsim.run(scenario(fleet, steps=50))
+    assert np.isfinite(one.overall_step_time_mean_stderr)
+    for statistic in ("step_time_mean", "step_time_p50"):
+        with pytest.raises(mcsim.ScenarioError, match="take one cluster"):
+            run_to(0.01, fleet, replicates=2, target_statistic=statistic)
+
+
 def test_a_target_that_is_reached_at_once_adds_nothing():
     found = run_to(0.5, STEPS_VARY, steps=100)
     assert found.attrs["steps_done"] == 100
@@ -117,6 +168,13 @@ def test_a_target_without_a_standard_error_is_refused():
     assert found.attrs["target_reached"] == "yes"
     assert np.isnan(found.overall_step_time_mean_stderr)
     assert all(np.isnan(end) for end in mcsim.confidence_interval(found, "step_time_mean"))
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan")])
+def test_an_interval_has_a_level(level):
+    found = mcsim.run(scenario(STEPS_VARY, steps=10))
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        mcsim.confidence_interval(found, "step_time_mean", level)
 
 
 def test_next_plan_of_a_run_without_target_is_none():

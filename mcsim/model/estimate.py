@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -25,7 +26,9 @@ _BYTES_PER_DEVICE = 120
 _BYTES_PER_THREAD = 100e6
 _BYTES_PER_KEPT_STEP = 24
 _BYTES_PER_REPLICATE = 20e3
+_BYTES_PER_GROUP_COUNTED = 1.1e6
 _FILE_BYTES_PER_REPLICATE = 5e3
+_FILE_BYTES_PER_GROUP_COUNTED = 4e3
 
 
 def draws(plan: Plan) -> int:
@@ -44,12 +47,16 @@ def memory(plan: Plan, threads: int) -> float:
     """Expected bytes of memory, in proportion to devices and threads, not to steps."""
     kept = _BYTES_PER_KEPT_STEP * plan.steps * plan.replicates if plan.keep_steps else 0.0
     kept += _BYTES_PER_REPLICATE * plan.replicates
+    if plan.keep == "devices":
+        kept += _BYTES_PER_GROUP_COUNTED * len(plan.groups) * (plan.replicates + threads)
     return _START_BYTES + _BYTES_PER_DEVICE * plan.devices + _BYTES_PER_THREAD * threads + kept
 
 
 def file_size(plan: Plan) -> float:
     """Expected bytes of the result file."""
-    kept = 8 * plan.steps * plan.replicates if plan.keep_steps else 0
+    kept = 8.0 * plan.steps * plan.replicates if plan.keep_steps else 0.0
+    if plan.keep == "devices":
+        kept += _FILE_BYTES_PER_GROUP_COUNTED * len(plan.groups) * plan.replicates
     return 50e3 + _FILE_BYTES_PER_REPLICATE * plan.replicates + kept
 
 
@@ -67,6 +74,11 @@ def before_running(scenario: Scenario) -> list[str]:
     if excess:
         raise ScenarioError(scenario.name, [Problem("", excess)])
     return _remarks(scenario, plan)
+
+
+def fits(plan: Plan, threads: int) -> bool:
+    """Whether a run on so many threads is likely to fit into the memory of this machine."""
+    return not _beyond_memory(plan, threads)
 
 
 def _beyond_memory(plan: Plan, threads: int) -> str:
@@ -87,8 +99,10 @@ def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
         if below > 0:
             which = f"{100 * below:.3g} % of its draws (a {type(law).name} law)"
             said.append(f"{name} of {groups} is negative in {which}")
-        if name in ("step", "stall") and not law.variance() < float("inf"):
-            said.append(f"{name} of {groups} has an infinite variance: no standard error is valid")
+        of_steps = name in ("step", "stall")
+        if (of_steps or plan.replicates > 1) and not law.variance() < math.inf:
+            which = "no standard error" if of_steps else "none over several clusters"
+            said.append(f"{name} of {groups} has an infinite variance: {which} is valid")
     if scenario.workload.gradient is not None and plan.barrier is None:
         said.append("the gradient costs nothing: there is neither a [network] nor a [[link]]")
     used = {site.name for site in plan.sites}

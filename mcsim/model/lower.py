@@ -59,12 +59,17 @@ def lower(scenario: Scenario) -> Plan:
 
 def _require_reachable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where the target is an error that does not exist."""
-    if plan.target is None or plan.has_finite_variance or "_p" in plan.target.statistic:
+    if plan.target is None:
         return
-    message = (
-        f"a law has an infinite variance, so {plan.target.statistic} has no standard error;"
-        ' take a quantile, as target_statistic = "step_time_p50"'
+    statistic = plan.target.statistic
+    within = plan.has_finite_variance or "_p" in statistic
+    among = plan.clusters_have_variance
+    if within and among:
+        return
+    advice = (
+        'take a quantile, as target_statistic = "step_time_p50"' if among else "take one cluster"
     )
+    message = f"a law has an infinite variance, so {statistic} has no standard error; {advice}"
     raise ScenarioError(scenario.name, [Problem("run.target_relative_error", message)])
 
 

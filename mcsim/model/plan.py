@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -125,7 +126,21 @@ class Plan:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
         laws = [law for group in self.groups for law in (group.step, group.stall) if law]
         laws += [delay.law for delay in self.barrier.delays] if self.barrier else []
-        return all(law.variance() < float("inf") for law in laws)
+        return all(law.variance() < math.inf for law in laws)
+
+    @property
+    def clusters_have_variance(self) -> bool:
+        """Whether what differs between clusters has a variance: their mean has an error only then.
+
+        With one cluster nothing does.
+        """
+        laws = [
+            law
+            for group in self.groups
+            for law in (group.persistent, group.node, group.rack, group.site_factor)
+            if law is not None
+        ]
+        return self.replicates == 1 or all(law.variance() < math.inf for law in laws)
 
     @property
     def devices(self) -> int:

@@ -30,6 +30,10 @@ class StepLaw:
     law: CurveLaw | Constant
     has_variance: bool
 
+    def __repr__(self) -> str:
+        p99, p999 = self.quantile(np.array([0.99, 0.999]))
+        return f"StepLaw(mean {self.mean():.6g} s, p99 {p99:.6g} s, p99.9 {p999:.6g} s)"
+
     @classmethod
     def of(cls, sites: Sequence[MaximumLaw], barrier: Barrier | None) -> StepLaw:
         """Of the laws of the last arrivals, in the order of the barrier's sites."""

@@ -21,7 +21,7 @@ from mcsim.results.statistics import (
     STATISTICS,
     Statistic,
     Summary,
-    over_replicates,
+    overall,
 )
 from mcsim.results.target import is_reached, relative_error
 from mcsim.scenario import Scenario
@@ -104,11 +104,10 @@ def _overall(statistic: Statistic, summary: Summary) -> dict[str, xr.Variable]:
     """An estimate over all clusters: what the run says in one number, with both errors in it."""
     if statistic.stderr is None or "replicate" not in statistic.dims:
         return {}
-    values, within = np.asarray(statistic.read(summary)), np.asarray(statistic.stderr(summary))
-    mean, error = over_replicates(values, within)
+    mean, error = overall(statistic, summary)
     name = f"overall_{statistic.name}"
     dims = statistic.dims[1:]
-    replicates = len(values)
+    replicates = summary.plan.replicates
     lottery = replicates > 1
     attrs = {
         "units": statistic.units,

@@ -204,12 +204,29 @@ def over_replicates(values: FloatArray, within: FloatArray) -> tuple[FloatArray,
     return mean, np.where(np.isnan(within).any(axis=0), np.nan, error)
 
 
+def overall(statistic: Statistic, summary: Summary) -> tuple[FloatArray, FloatArray]:
+    """A statistic over all clusters, and its standard error."""
+    assert statistic.stderr is not None
+    values, within = np.asarray(statistic.read(summary)), np.asarray(statistic.stderr(summary))
+    plan = summary.plan
+    if plan.steps == 1 and plan.has_finite_variance and statistic.of_one_step:
+        # The clusters tell the error, if there are several.
+        within = within if plan.replicates == 1 else np.zeros_like(values)
+    mean, error = over_replicates(values, within)
+    exists = statistic.bounded or plan.clusters_have_variance
+    return mean, error if exists else np.full_like(error, np.nan)
+
+
 Reader = Callable[[Summary], NDArray[np.generic] | float]
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One variable: `read` gives an array of the shape of `dims`, `stderr` its standard error."""
+    """One variable: `read` gives an array of the shape of `dims`, `stderr` its standard error.
+
+    bounded: whether its values are, so that they have a variance whatever the laws.
+    of_one_step: whether a single step is enough for an estimate that is right on average.
+    """
 
     name: str
     dims: tuple[str, ...]
@@ -218,6 +235,8 @@ class Statistic:
     read: Reader
     stderr: Reader | None = None
     comment: str = ""
+    bounded: bool = False
+    of_one_step: bool = True
 
 
 def _column(column: int) -> tuple[Reader, Reader]:
@@ -247,6 +266,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "standard deviation of the step time",
         lambda s: np.sqrt(s.variance[:, _TIME]),
         lambda s: s.std_stderr,
+        of_one_step=False,
     ),
     Statistic(
         "step_time_quantile",
@@ -256,6 +276,7 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.quantiles,
         lambda s: s.quantiles_stderr,
         "0 and 1 are exact; the others are read off the histogram",
+        of_one_step=False,
     ),
     Statistic(
         "step_time_histogram",
@@ -280,6 +301,7 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.efficiency,
         lambda s: s.efficiency * s.relative_stderr,
         "ideal step time over mean step time, at most 1",
+        bounded=True,
     ),
     Statistic(
         "effective_gpus",
@@ -288,6 +310,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "devices that would do the same work without any loss",
         lambda s: s.efficiency * s.plan.devices,
         lambda s: s.efficiency * s.relative_stderr * s.plan.devices,
+        bounded=True,
     ),
     Statistic(
         "straggler_share",
@@ -297,6 +320,7 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.group_share,
         lambda s: s.share_stderr(s.group_share),
         "among equal arrivals one is taken at random, each with the same chance",
+        bounded=True,
     ),
     Statistic(
         "site_straggler_share",
@@ -305,6 +329,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "share of steps whose last arrival was at the site",
         lambda s: s.site_share,
         lambda s: s.share_stderr(s.site_share),
+        bounded=True,
     ),
     Statistic(
         "wait_fraction",
@@ -314,6 +339,7 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.mean[:, s.waits],
         lambda s: s.mean_stderr[:, s.waits],
         "communication is not counted as waiting",
+        bounded=True,
     ),
     Statistic(
         "compute_time_mean",

@@ -30,10 +30,12 @@ def confidence_interval(
 
     name: of an estimate with a standard error, as "step_time_mean". Student's t with the degrees
     of freedom of the error: of several clusters that of the clusters; not a number where no
-    standard error is valid. Raises KeyError for what is no such estimate.
+    standard error is valid. Raises KeyError for what is no such estimate, ValueError for a level.
     """
     from scipy.special import stdtrit
 
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, not {level}")
     error = dataset[f"overall_{name}_stderr"]
     away = float(stdtrit(float(error.attrs["degrees_of_freedom"]), 0.5 + level / 2)) * error
     return dataset[f"overall_{name}"] - away, dataset[f"overall_{name}"] + away

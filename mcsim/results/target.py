@@ -15,6 +15,8 @@ from mcsim.results.statistics import QUANTILES, Summary, over_replicates
 _QUANTILE = {"step_time_p50": 0.5, "step_time_p99": 0.99, "step_time_p999": 0.999}
 _MARGIN = 1.1
 _LEAST_GROWTH, _MOST_GROWTH = 1.3, 10.0
+_LEAST_STEPS, _LEAST_CLUSTERS = 100, 8
+"""With fewer, an error is itself too uncertain to stop by: runs that underestimate it would."""
 
 
 def relative_error(tally: Tally, statistic: str) -> float:
@@ -27,7 +29,7 @@ def relative_error(tally: Tally, statistic: str) -> float:
 
 
 def next_plan(tally: Tally) -> Plan | None:
-    """The plan that is likely to reach the target; None if it is reached, or no more is allowed.
+    """The plan that is likely to reach the target; None if it is reached, or cannot be.
 
     Steps are added where their error is the larger part of the whole, clusters where the lottery's
     is. The rest of the plan is the same, so what is sampled already counts.
@@ -35,24 +37,45 @@ def next_plan(tally: Tally) -> Plan | None:
     plan, target = tally.plan, tally.plan.target
     if target is None or is_reached(tally):
         return None
+    few = _enough(plan, target)
+    if few != plan:
+        return few
     values, within = _estimates(tally, target.statistic)
-    mean, error = over_replicates(values, within)
-    if math.isnan(error) or mean == 0:
+    mean, error = (float(x) for x in over_replicates(values, within))
+    if math.isnan(error):
         # Too few steps for an error.
         return _larger(plan, target, steps=_MOST_GROWTH)
-    wanted = target.relative_error * abs(float(mean))
-    growth = min(max(_MARGIN * (float(error) / wanted) ** 2, _LEAST_GROWTH), _MOST_GROWTH)
+    wanted = (target.relative_error * mean) ** 2
     of_steps = float(np.mean(within**2)) / len(values)
-    mostly_steps = of_steps >= 0.5 * float(error) ** 2
-    larger = _larger(plan, target, steps=growth) if mostly_steps else None
-    return larger or _larger(plan, target, replicates=growth) or _larger(plan, target, steps=growth)
+    of_clusters = max(error**2 - of_steps, 0.0)
+    if of_steps >= of_clusters or plan.replicates == target.max_replicates:
+        left = wanted - of_clusters
+        longer = _larger(plan, target, steps=_growth(of_steps, left)) if left > 0.0 else None
+        if longer is not None:
+            return longer
+    return _larger(plan, target, replicates=_growth(error**2, wanted))
+
+
+def _growth(variance: float, wanted: float) -> float:
+    """How many times more of what the variance is in inverse proportion to."""
+    growth = _MARGIN * variance / wanted if wanted > 0.0 else _MOST_GROWTH
+    return min(max(growth, _LEAST_GROWTH), _MOST_GROWTH)
 
 
 def is_reached(tally: Tally) -> bool:
-    """Whether the error is as small as the plan's target."""
-    target = tally.plan.target
+    """Whether the error is as small as the plan's target, and known well enough to tell."""
+    plan, target = tally.plan, tally.plan.target
     assert target is not None
-    return relative_error(tally, target.statistic) <= target.relative_error
+    small = relative_error(tally, target.statistic) <= target.relative_error
+    return small and _enough(plan, target) == plan
+
+
+def _enough(plan: Plan, target: Target) -> Plan:
+    """The plan with as many steps, or clusters, as an error needs that a run is to stop by."""
+    if target.max_replicates > 1:
+        least = max(plan.replicates, min(_LEAST_CLUSTERS, target.max_replicates))
+        return dataclasses.replace(plan, replicates=least)
+    return dataclasses.replace(plan, steps=max(plan.steps, min(_LEAST_STEPS, target.max_steps)))
 
 
 def _larger(
