@@ -15,7 +15,7 @@ def with_devices(
 ) -> list[Timing]:
     """By size, then by threads; all are interleaved."""
     return interleaved(
-        [engine(Fleet(size), "mcsim", count) for size in sizes for count in threads],
+        [engine(Fleet(size), "mcsim", count, engine="sampled") for size in sizes for count in threads],
         rounds,
         target,
     )
@@ -23,7 +23,7 @@ def with_devices(
 
 def with_steps(fleet: Fleet, steps: Sequence[int], threads: int, rounds: int) -> dict[int, float]:
     """Median seconds of whole runs, by their number of steps."""
-    run = engine(fleet, "mcsim", threads).run
+    run = engine(fleet, "mcsim", threads, engine="sampled").run
     assert run is not None
     run(1)
     each: dict[int, list[float]] = {count: [] for count in steps}
