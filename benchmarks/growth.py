@@ -15,7 +15,11 @@ def with_devices(
 ) -> list[Timing]:
     """By size, then by threads; all are interleaved."""
     return interleaved(
-        [engine(Fleet(size), "mcsim", count, engine="sampled") for size in sizes for count in threads],
+        [
+            engine(Fleet(size), "mcsim", count, engine="sampled")
+            for size in sizes
+            for count in threads
+        ],
         rounds,
         target,
     )

@@ -60,7 +60,7 @@ def run(
     wall, cpu = time.perf_counter(), time.process_time()
     plan = lower(scenario)
     tally, choice, engine = _simulate(scenario, plan, threads, progress)
-    checked = check_by_law(tally.plan, engine)
+    checked = check_by_law(tally.plan, engine, threads)
     cost = Cost(choice, threads, time.perf_counter() - wall, time.process_time() - cpu)
     if checked.outcome == "failed":
         warnings.warn(checked.message, SelfCheckWarning, stacklevel=2)

@@ -186,7 +186,7 @@ def test_a_failed_check_is_said_loudly_and_written_down(monkeypatch, tmp_path):
 
 def test_a_passed_check_states_its_deviation_and_bound():
     plan = lower(scenario(fleet(), steps=50))
-    check = check_by_law(plan, engine_of("sampled", plan))
+    check = check_by_law(plan, engine_of("sampled", plan), 2)
     assert check.outcome == "passed"
     assert 0 < check.deviation < check.bound < 0.06
     assert check.steps >= 4 * BLOCK

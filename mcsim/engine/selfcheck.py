@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,8 +65,8 @@ class SelfCheck:
         )
 
 
-def check_by_law(plan: Plan, engine: Engine) -> SelfCheck:
-    """Compare the engines on a plan that was run on `engine`.
+def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
+    """Compare the engines on a plan that was run on `engine`, on so many threads.
 
     It takes a tenth of the run's time, but at least the tables of one cluster and some blocks of
     steps.
@@ -83,7 +84,9 @@ def check_by_law(plan: Plan, engine: Engine) -> SelfCheck:
     plan = dataclasses.replace(plan, keep="summary")
     replicate = SampledEngine(plan).draw(0)
     steps = range(0, _affordable(plan, engine.name), BLOCK)
-    return compare(laws, np.concatenate([replicate.sample(at, BLOCK).ready for at in steps]))
+    with ThreadPoolExecutor(threads, "mcsim") as pool:
+        ready = list(pool.map(lambda first: replicate.sample(first, BLOCK).ready, steps))
+    return compare(laws, np.concatenate(ready))
 
 
 def compare(laws: Sequence[MaximumLaw], ready: FloatArray) -> SelfCheck:

@@ -8,16 +8,16 @@ from mcsim.model.maximum import reason_against
 from mcsim.model.plan import Plan
 
 # Measured on two cores at 2.6 GHz by `make bench`, rounded up; other machines differ.
-_SAMPLED_PER_DEVICE = 0.15e-6
+_SAMPLED_PER_DRAW = 0.15e-6
 _SAMPLED_PER_REPLICATE = 10e-3
-_SAMPLED_PER_STEP = 2e-6
-_SAMPLED_PER_SITE_AND_STEP = 5e-6
-_SAMPLED_PER_DEVICE_AND_STEP = 0.04e-9
-_WHOLE_PER_DEVICE_AND_STEP = 3e-9
-_EXACT_PER_DEVICE = 0.15e-6
-_EXACT_PER_REPLICATE = 50e-3
-_EXACT_WITH_STALLS = 400e-3
-_EXACT_PER_STEP = 0.3e-6
+_SAMPLED_PER_GROUP_AND_STEP = 1e-6
+_SAMPLED_PER_SITE_AND_STEP = 1.5e-6
+_SAMPLED_PER_DRAW_AND_STEP = 0.025e-9
+_COUNTED_PER_DRAW_AND_STEP = 2.5e-9
+_EXACT_WITH_STALLS = 500e-3
+_EXACT_PER_SITE = 40e-3
+_EXACT_PER_DEVICE = 0.3e-6
+_EXACT_PER_SITE_AND_STEP = 0.5e-6
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,16 @@ def choose(plan: Plan) -> Choice:
 def cpu_seconds(plan: Plan, engine: str) -> float:
     """Expected time of all steps on one core, once the kernels are compiled; s."""
     steps = float(plan.steps * plan.replicates)
+    groups, sites = len(plan.groups), len(plan.sites)
     if engine == "exact":
         stalls = any(group.stall is not None for group in plan.groups)
-        each = _EXACT_PER_REPLICATE + plan.devices * _EXACT_PER_DEVICE
-        each += _EXACT_WITH_STALLS * stalls
-        return plan.replicates * each + steps * _EXACT_PER_STEP * len(plan.sites)
-    each = _SAMPLED_PER_REPLICATE + plan.devices * _SAMPLED_PER_DEVICE
+        each = _EXACT_PER_SITE * sites + _EXACT_PER_DEVICE * plan.devices
+        per_step = _EXACT_PER_SITE_AND_STEP * sites
+        return _EXACT_WITH_STALLS * stalls + plan.replicates * each + steps * per_step
     draws = sum(group.count * (1 if group.stall is None else 2) for group in plan.groups)
-    per_step = _SAMPLED_PER_STEP + _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
-    per_step += draws * _SAMPLED_PER_DEVICE_AND_STEP
+    each = _SAMPLED_PER_REPLICATE + _SAMPLED_PER_DRAW * draws
+    per_step = _SAMPLED_PER_GROUP_AND_STEP * groups + _SAMPLED_PER_SITE_AND_STEP * sites
+    per_step += _SAMPLED_PER_DRAW_AND_STEP * draws
     if plan.keep == "devices":
-        per_step += draws * _WHOLE_PER_DEVICE_AND_STEP
+        per_step += _COUNTED_PER_DRAW_AND_STEP * draws
     return plan.replicates * each + steps * per_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import numpy as np
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
-from mcsim.model.choice import choose, cpu_seconds, why_not_exact
+from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
 from mcsim.model.lower import lower
 from mcsim.model.plan import Plan
 from mcsim.scenario import Scenario
@@ -21,6 +22,7 @@ from mcsim.units import Dimension, show
 # Measured on two cores at 2.6 GHz, rounded up; other machines differ.
 _START_SECONDS = 1.2
 _SECONDS_ALONE_PER_STEP = 0.2e-6
+_CHECKED_STEPS = 4096
 _START_BYTES = 250e6
 _BYTES_PER_DEVICE = 120
 _BYTES_PER_THREAD = 100e6
@@ -40,7 +42,14 @@ def draws(plan: Plan) -> int:
 def seconds(plan: Plan, threads: int) -> float:
     """Expected wall time of a run on so many threads, once the kernels are compiled."""
     alone = plan.steps * plan.replicates * _SECONDS_ALONE_PER_STEP
-    return _START_SECONDS + cpu_seconds(plan, choose(plan).engine) / threads + alone
+    return _START_SECONDS + cpu_seconds(plan, choose(plan).engine) / threads + alone + _check(plan)
+
+
+def _check(plan: Plan) -> float:
+    """Seconds of the self-check."""
+    checked = dataclasses.replace(plan, steps=_CHECKED_STEPS, replicates=1, keep="summary")
+    law = 0.0 if why_no_law(plan) else cpu_seconds(checked, "exact")
+    return law + cpu_seconds(checked, "sampled")
 
 
 def memory(plan: Plan, threads: int) -> float:
