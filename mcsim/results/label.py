@@ -11,7 +11,7 @@ from importlib import metadata
 import numpy as np
 import xarray as xr
 
-from mcsim.engine.histogram import COARSEST, edges_of
+from mcsim.engine.histogram import COARSEST, SMALLEST, edges_of
 from mcsim.engine.philox import GENERATOR
 from mcsim.engine.selfcheck import CHANCE, SelfCheck
 from mcsim.engine.tally import Tally
@@ -78,7 +78,13 @@ def _device_histogram(
     ):
         attrs = {"units": "s", "long_name": f"{what} of the histogram's bin: {name}"}
         coordinates[f"{kind}_bin{suffix}"] = xr.Variable((f"{kind}_bin",), values, attrs)
-    attrs = {"units": "1", "long_name": f"number of devices and steps by the {name}"}
+    attrs = {
+        "units": "1",
+        "long_name": f"number of devices and steps by the {name}",
+        "comment": "of times in single precision, so that the last arrival may seem to wait for"
+        f" itself; the first bin also holds what is below {SMALLEST:.1g} s, and the last what is"
+        " beyond it",
+    }
     dims = ("replicate", "group", f"{kind}_bin")
     return {f"{kind}_histogram": xr.Variable(dims, counts, attrs)}
 
