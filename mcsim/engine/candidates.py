@@ -195,6 +195,66 @@ def screen(
 
 
 @kernel
+def in_order(
+    kept: NDArray[np.int64], kept_count: NDArray[np.int64], first: int
+) -> tuple[NDArray[np.int64], Words, NDArray[np.int64]]:
+    """The candidates of all steps one after the other: their devices, steps, and codes.
+
+    kept, kept_count: as `find_rare` and `screen` fill them. first: the first step.
+    """
+    count = kept_count.sum()
+    device = np.empty(count, np.int64)
+    step = np.empty(count, np.uint32)
+    code = np.empty(count, np.int64)
+    n = 0
+    for row in range(kept_count.size):
+        for i in range(kept_count[row]):
+            code[n] = kept[row, i]
+            device[n] = kept[row, i] // CODES
+            step[n] = first + row
+            n += 1
+    return device, step, code
+
+
+@kernel
+def judge(
+    code: NDArray[np.int64],
+    survival: FloatArray,
+    rare: NDArray[np.bool_],
+    entry: NDArray[np.uint16],
+    threshold: FloatArray,
+    stalls: bool,
+    stall_survival: FloatArray,
+    stall_rare: NDArray[np.bool_],
+    stall_entry: NDArray[np.uint16],
+    stall_threshold: FloatArray,
+    expected: FloatArray,
+    time: FloatArray,
+    excess: FloatArray,
+) -> None:
+    """Which candidates are what they were kept as, and the surplus of their times.
+
+    code, survival, rare, time: shape (n,); draws and whether they are rare, times in s. entry,
+    threshold: of the devices' thresholds. The same of stalls, if there are any. expected: shape
+    (devices,), s. excess: shape (n,), is filled with the time less the expected one. What is not
+    below its threshold, or kept for a draw that it does not have, gets the time -inf and no
+    excess; so does what is kept for its stall as well as for its step.
+    """
+    for i in range(code.size):
+        device = code[i] // CODES
+        usual = code[i] & USUAL != 0
+        below = survival[i] < threshold[entry[device]]
+        if stalls and code[i] & STALL != 0:
+            late = stall_survival[i] < stall_threshold[stall_entry[device]]
+            void = usual == stall_rare[i] or below or not late
+        else:
+            void = usual == rare[i] or not below
+        excess[i] = 0.0 if void else time[i] - expected[device]
+        if void:
+            time[i] = -np.inf
+
+
+@kernel
 def last_of_each(
     offsets: NDArray[np.int64],
     time: FloatArray,

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.candidates import (
-    CODES,
     STALL,
     USUAL,
     find_rare,
+    in_order,
+    judge,
     last_of_each,
     screen,
 )
@@ -121,36 +122,42 @@ def _group_arrivals(
 def _batch_arrivals(
     cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    group, base = cluster.plan.groups[index], cluster.base[index]
-    code, offsets = _kept(cluster, index, screened, first, count)
-    step = np.repeat(np.arange(first, first + count, dtype=np.uint32), np.diff(offsets))
-    device = code // CODES
-    of_stall = code & STALL != 0
-    key = key_of(cluster.plan.seed)
+    group = cluster.plan.groups[index]
+    kept, number = _kept(cluster, index, screened, first, count)
+    device, step, code = in_order(kept, number, first)
     identity = np.uint32(group.identity)
+    key = key_of(cluster.plan.seed)
 
-    def draws(purpose: Purpose, ours: NDArray[np.bool_]) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """The draws, and of what is kept for `ours` that which is kept for what it is not."""
-        last = word_3(cluster.replicate, purpose)
-        survival, rare = complete(device, step, identity, last, *key)
-        return survival, ours & ((code & USUAL != 0) == rare)
+    def draws(purpose: Purpose) -> tuple[FloatArray, NDArray[np.bool_]]:
+        return complete(device, step, identity, word_3(cluster.replicate, purpose), *key)
 
-    survival, void = draws(Purpose.STEP, ~of_stall)
-    time = base[device]
+    survival, rare = draws(Purpose.STEP)
+    time = cluster.base[index][device]
     if group.step is not None:
         time = time * group.step.quantile(survival)
-    below = survival < screened.step.threshold[screened.step.entry[device]]
-    void |= ~of_stall & ~below
+    late, rare_stall, of_stall = survival, rare, screened.step
     if group.stall is not None and screened.stall is not None:
-        stall, wrong = draws(Purpose.STALL, of_stall)
-        time = time + group.stall.quantile(stall)
-        late = stall < screened.stall.threshold[screened.stall.entry[device]]
-        # What is kept for its step is not kept once more for its stall.
-        void |= wrong | (of_stall & (below | ~late))
+        late, rare_stall = draws(Purpose.STALL)
+        of_stall = screened.stall
+        time = time + group.stall.quantile(late)
+    excess = np.empty_like(time)
+    judge(
+        code,
+        survival,
+        rare,
+        screened.step.entry,
+        screened.step.threshold,
+        screened.stall is not None,
+        late,
+        rare_stall,
+        of_stall.entry,
+        of_stall.threshold,
+        screened.expected,
+        time,
+        excess,
+    )
     latest, drawn, surplus = (np.empty(count) for _ in range(3))
-    excess = time - screened.expected(device)
-    excess[void] = 0.0
-    time[void] = -np.inf
+    offsets = np.concatenate([[0], np.cumsum(number)])
     last_of_each(offsets, time, survival, excess, latest, drawn, surplus)
     return latest, drawn, surplus
 
@@ -158,10 +165,10 @@ def _batch_arrivals(
 def _kept(
     cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The codes of what is kept in each step, one after the other, and where each step begins."""
+    """The codes of what is kept in each step, shape (steps, capacity), and their number."""
     group = cluster.plan.groups[index]
     if screened.kept == 0:
-        return np.empty(0, np.int64), np.zeros(count + 1, np.int64)
+        return np.empty((count, 0), np.int64), np.zeros(count, np.int64)
     identity = np.uint32(group.identity)
     key = key_of(cluster.plan.seed)
     pieces: list[tuple[Thresholds, Purpose, int]] = [(screened.step, Purpose.STEP, 0)]
@@ -204,5 +211,4 @@ def _kept(
         if most <= capacity:
             break
         capacity = most
-    offsets = np.concatenate([[0], np.cumsum(number)])
-    return kept[np.arange(capacity) < number[:, None]], offsets
+    return kept, number

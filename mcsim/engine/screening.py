@@ -168,26 +168,15 @@ class GroupScreen:
     """The thresholds of a group's devices, and what is known of those that are not kept.
 
     step, stall: of the two draws of a device; stall is None where there is none.
-    expected_sum: s, over the devices, of their mean time given that they are not kept (0 if they
-    always are). kept: the mean number of devices kept a step.
+    expected: shape (devices,), s, of each device its mean time given that it is not kept (0 if it
+    always is). expected_sum: s, over the devices. kept: the mean number of devices kept a step.
     """
 
     step: Thresholds
     stall: Thresholds | None
+    expected: FloatArray
     expected_sum: float
     kept: float
-    _base: FloatArray
-    _step_means: FloatArray
-    _stall_means: FloatArray | None
-
-    def expected(self, device: IntArray) -> FloatArray:
-        """The mean time of some devices given that they are not kept, s; 0 if they always are."""
-        step = self.step.entry[device]
-        mean = self._base[device] * self._step_means[step]
-        if self.stall is not None and self._stall_means is not None:
-            mean = mean + self._stall_means[self.stall.entry[device]]
-            mean[self.step.threshold[step] >= 1.0] = 0.0
-        return mean
 
 
 @dataclass(frozen=True)
@@ -303,21 +292,18 @@ class GroupLaws:
     def _screen(self, base: FloatArray, step: IntArray, stall: IntArray | None) -> GroupScreen:
         share = self.step.threshold(step)
         mean = base * self.step.means[step]
-        stall_thresholds = stall_means = None
+        stall_thresholds = None
         if self.stall is not None:
             assert stall is not None
             stall_thresholds = Thresholds.of(self.stall, stall)
-            stall_means = self.stall.means
-            mean = np.where(share < 1, mean + stall_means[stall], 0.0)
+            mean = np.where(share < 1, mean + self.stall.means[stall], 0.0)
             share = 1 - (1 - share) * (1 - self.stall.threshold(stall))
         return GroupScreen(
             Thresholds.of(self.step, step),
             stall_thresholds,
+            mean,
             float(mean.sum()),
             float(share.sum()),
-            base,
-            self.step.means,
-            stall_means,
         )
 
 

@@ -103,7 +103,7 @@ def deviation_of(law: MaximumLaw, values: FloatArray) -> float:
     value, count = np.unique(values, return_counts=True)
     at = np.cumsum(count) / values.size
     before = at - count / values.size
-    expected = law.distribution(value)
+    expected = law.tabulated(value)
     # Of the law, only its floor has a probability of its own.
     expected_before = np.where(value <= law.floor, 0.0, expected)
     return float(max(np.abs(at - expected).max(), np.abs(before - expected_before).max()))
