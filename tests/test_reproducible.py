@@ -15,6 +15,7 @@ from oracle import scenario
 
 import mcsim
 from mcsim.engine import simulate
+from mcsim.engine.tally import BLOCK
 from mcsim.model import lower
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
@@ -65,11 +66,18 @@ def test_tiles_change_no_bit(tile):
     assert np.array_equal(one.culprits, other.culprits)
 
 
-def test_sums_over_many_blocks_do_not_depend_on_tiles():
-    plan = lower(scenario({"count": 3, "jitter": {"step": LOGNORMAL}}, steps=10_000))
-    (one,), (other,) = simulate(plan, tile=8192).replicates, simulate(plan, tile=999).replicates
-    assert np.array_equal(one.moments.mean, other.moments.mean)
-    assert np.array_equal(one.moments.fourth, other.moments.fourth)
+def test_sums_over_many_blocks_do_not_depend_on_how_they_are_sampled():
+    # Few threads sample many blocks at once, many threads one by one.
+    asked = {"count": 3, "jitter": {"step": LOGNORMAL}}
+    plan = lower(scenario(asked, steps=40 * BLOCK + 7, replicates=2))
+    plain = simulate(plan, threads=1)
+    for other in (simulate(plan, threads=30), simulate(plan, threads=2, tile=999)):
+        for one, two in zip(plain.replicates, other.replicates, strict=True):
+            assert one.moments.count == plan.steps
+            for values in ("mean", "second", "third", "fourth"):
+                assert np.array_equal(getattr(one.moments, values), getattr(two.moments, values))
+            assert np.array_equal(one.histogram.counts, two.histogram.counts)
+            assert np.array_equal(one.culprits, two.culprits)
 
 
 def test_the_first_steps_of_a_longer_run_are_the_shorter_run(plain):

@@ -17,6 +17,11 @@ from mcsim.engine.tally import BLOCK, Sums, Tally
 from mcsim.model.plan import Plan
 from mcsim.threads import available_threads
 
+_MOST_TOGETHER, _TASKS_A_THREAD = 8, 4
+"""Blocks of a task, and the tasks that each thread should have at least."""
+_MOST_AT_ONCE = 2e10
+"""Devices and steps of a task: it takes half a second."""
+
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps asked for, over all replicates."""
 
@@ -28,31 +33,34 @@ def simulate(
     progress: Progress | None = None,
     engine: Engine | None = None,
     earlier: Tally | None = None,
-    tile: int = BLOCK,
+    tile: int | None = None,
 ) -> Tally:
     """Every step of every replicate.
 
     threads: default all that are available. engine: default the sampled one. earlier: the tally
     of the same plan with fewer steps or replicates, which are not sampled again. tile: at most so
-    many steps are sampled at a time. None of them changes a bit of the result (but the engine).
+    many steps are sampled at a time; default as is fastest. None of them changes a bit of the
+    result (but the engine).
     Raises SimulationError where times overflow, ValueError for less than one thread.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     threads = threads or available_threads()
     engine = engine or SampledEngine(plan)
-    blocks, whole = _what_is_left(plan, earlier)
+    whole = _what_is_known(plan, earlier)
+    tasks = _what_is_left(plan, whole, threads)
     last: list[Sums | None] = [None] * plan.replicates
     steps = plan.replicates * plan.steps
-    steps_done = steps - sum(block.count for block in blocks)
+    steps_done = steps - sum(task.count for task in tasks)
     with ThreadPoolExecutor(threads, "mcsim") as pool:
-        for block, sums in _in_order(pool, threads, engine, plan, blocks, tile):
-            if block.count == BLOCK:
-                before = whole[block.replicate]
-                whole[block.replicate] = sums if before is None else before.joined(sums)
-            else:
-                last[block.replicate] = sums
-            steps_done += block.count
+        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile):
+            for sums in parts:
+                if sums.moments.count == BLOCK:
+                    before = whole[task.replicate]
+                    whole[task.replicate] = sums if before is None else before.joined(sums)
+                else:
+                    last[task.replicate] = sums
+            steps_done += task.count
             if progress is not None:
                 progress(steps_done, steps)
     return Tally(plan, [_joined(*pair) for pair in zip(whole, last, strict=True)], whole)
@@ -67,30 +75,38 @@ def _joined(whole: Sums | None, last: Sums | None) -> Sums:
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some steps of a replicate that are summed together."""
+class Task:
+    """Some steps of a replicate for a thread: whole blocks, but for the last of the replicate."""
 
     replicate: int
     first: int
     count: int
 
 
-def _what_is_left(plan: Plan, earlier: Tally | None) -> tuple[list[Block], list[Sums | None]]:
-    """The blocks to sample, and of each replicate the sums of those that are not."""
+def _what_is_known(plan: Plan, earlier: Tally | None) -> list[Sums | None]:
+    """Of each replicate the sums of the blocks that are not sampled again."""
     whole: list[Sums | None] = [None] * plan.replicates
     if earlier is not None:
         whole[: len(earlier.whole)] = earlier.whole
-    blocks = [
-        Block(replicate, first, min(BLOCK, plan.steps - first))
-        for replicate in range(plan.replicates)
-        for first in range(0, plan.steps, BLOCK)
-        if first >= _steps_of(whole[replicate])
+    return whole
+
+
+def _what_is_left(plan: Plan, whole: Sequence[Sums | None], threads: int) -> list[Task]:
+    """The steps to sample.
+
+    Several blocks are one task where there are many: threads then meet less often, at the
+    interpreter's lock.
+    """
+    starts = [0 if sums is None else sums.moments.count for sums in whole]
+    blocks = sum(-(-(plan.steps - start) // BLOCK) for start in starts)
+    together = min(_MOST_TOGETHER, blocks // (_TASKS_A_THREAD * threads))
+    together = min(together, int(_MOST_AT_ONCE / (BLOCK * plan.devices)))
+    size = BLOCK * (1 if plan.keep == "devices" else max(together, 1))
+    return [
+        Task(replicate, first, min(size, plan.steps - first))
+        for replicate, start in enumerate(starts)
+        for first in range(start, plan.steps, size)
     ]
-    return blocks, whole
-
-
-def _steps_of(sums: Sums | None) -> int:
-    return 0 if sums is None else sums.moments.count
 
 
 def _in_order(
@@ -98,35 +114,34 @@ def _in_order(
     threads: int,
     engine: Engine,
     plan: Plan,
-    blocks: Sequence[Block],
-    tile: int,
-) -> Iterator[tuple[Block, Sums]]:
-    """The sums of the blocks, in their order, a few blocks ahead on the pool's threads."""
-    waiting = iter(blocks)
-    running: deque[tuple[Block, Future[Sums]]] = deque()
+    tasks: Sequence[Task],
+    tile: int | None,
+) -> Iterator[tuple[Task, list[Sums]]]:
+    """The sums of the tasks' blocks, in their order, a few tasks ahead on the pool's threads."""
+    waiting = iter(tasks)
+    running: deque[tuple[Task, Future[list[Sums]]]] = deque()
     drawn: dict[int, Future[Replicate]] = {}
 
-    def submit(block: Block) -> None:
-        # A cluster is drawn on the pool too, before the first of its blocks is begun there.
-        if block.replicate not in drawn:
-            drawn[block.replicate] = pool.submit(_draw, engine, block.replicate)
-        task = pool.submit(_sums, plan, drawn[block.replicate], block, tile)
-        running.append((block, task))
+    def submit(task: Task) -> None:
+        # A cluster is drawn on the pool too, before the first of its tasks is begun there.
+        if task.replicate not in drawn:
+            drawn[task.replicate] = pool.submit(_draw, engine, task.replicate)
+        running.append((task, pool.submit(_sums, plan, drawn[task.replicate], task, tile)))
 
     try:
-        for block in islice(waiting, threads + 1):
-            submit(block)
+        for task in islice(waiting, threads + 1):
+            submit(task)
         while running:
-            block, task = running.popleft()
-            sums = task.result()
+            task, future = running.popleft()
+            sums = future.result()
             for other in islice(waiting, 1):
                 submit(other)
-            if running and running[0][0].replicate != block.replicate:
-                del drawn[block.replicate]
-            yield block, sums
+            if running and running[0][0].replicate != task.replicate:
+                del drawn[task.replicate]
+            yield task, sums
     finally:
-        for _, task in running:
-            task.cancel()
+        for _, future in running:
+            future.cancel()
 
 
 def _draw(engine: Engine, replicate: int) -> Replicate:
@@ -134,10 +149,12 @@ def _draw(engine: Engine, replicate: int) -> Replicate:
         return engine.draw(replicate)
 
 
-def _sums(plan: Plan, drawn: Future[Replicate], block: Block, tile: int) -> Sums:
-    replicate = drawn.result()
+def _sums(plan: Plan, drawn: Future[Replicate], task: Task, tile: int | None) -> list[Sums]:
+    """Of each block."""
+    replicate, end = drawn.result(), task.first + task.count
+    size = tile or task.count
     parts = [
-        replicate.sample(first, min(tile, block.first + block.count - first))
-        for first in range(block.first, block.first + block.count, tile)
+        replicate.sample(first, min(size, end - first)) for first in range(task.first, end, size)
     ]
-    return Sums.of(plan, parts[0].joined(*parts[1:]))
+    steps = parts[0].joined(*parts[1:])
+    return [Sums.of(plan, steps.part(at, BLOCK)) for at in range(0, task.count, BLOCK)]

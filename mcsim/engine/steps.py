@@ -51,6 +51,20 @@ class Steps:
         last = self.ready.max(axis=1, keepdims=True)
         return np.asarray(np.argmin(np.where(self.ready == last, self.draw, np.inf), axis=1))
 
+    def part(self, first: int, count: int) -> Steps:
+        """Up to `count` of these steps from `first` on; all of them where devices are counted."""
+        if first == 0 and count >= len(self.time):
+            return self
+        assert self.devices is None
+        rows = slice(first, first + count)
+        return Steps(
+            self.time[rows],
+            self.ready[rows],
+            self.culprit[rows],
+            self.draw[rows],
+            self.busy[rows],
+        )
+
     def joined(self, *others: Steps) -> Steps:
         """These steps and those that follow."""
         if not others:
