@@ -28,7 +28,7 @@ from mcsim.model.plan import Plan
 CHANCE = 1e-6
 """How often a check fails although both engines are right."""
 
-_SHARE = 0.1
+_SHARE = 0.05
 _LEAST_STEPS, _MOST_STEPS = 4 * BLOCK, 64 * BLOCK
 
 
@@ -68,7 +68,7 @@ class SelfCheck:
 def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
     """Compare the engines on a plan that was run on `engine`, on so many threads.
 
-    It takes a tenth of the run's time, but at least the tables of one cluster and some blocks of
+    It takes a twentieth of the run's time, but at least the tables of one cluster and some blocks of
     steps.
     """
     laws = engine.first_laws if isinstance(engine, ExactEngine) else None

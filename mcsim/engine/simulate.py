@@ -17,7 +17,7 @@ from mcsim.engine.tally import BLOCK, Sums, Tally
 from mcsim.model.plan import Plan
 from mcsim.threads import available_threads
 
-_MOST_TOGETHER, _TASKS_A_THREAD = 8, 4
+_MOST_TOGETHER, _TASKS_A_THREAD = 8, 16
 """Blocks of a task, and the tasks that each thread should have at least."""
 _MOST_AT_ONCE = 2e10
 """Devices and steps of a task: it takes half a second."""
