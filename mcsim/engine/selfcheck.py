@@ -68,8 +68,8 @@ class SelfCheck:
 def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
     """Compare the engines on a plan that was run on `engine`, on so many threads.
 
-    It takes a twentieth of the run's time, but at least the tables of one cluster and some blocks of
-    steps.
+    It takes a twentieth of the run's time, but at least the tables of one cluster and some blocks
+    of steps.
     """
     laws = engine.first_laws if isinstance(engine, ExactEngine) else None
     if laws is None:
