@@ -92,9 +92,9 @@ def test_a_result_without_a_self_check_is_written(small, tmp_path):
     """What is not a number reads back as what is not a number."""
     atoms = '{law = "mixture", parts = [{weight = 0.5, law = "constant", value = 1},'
     atoms += ' {weight = 0.5, law = "constant", value = 2}]}'
-    done = call("run", small, "-o", tmp_path / "a.nc", "--set", f"jitter.step={atoms}")
+    done = call("run", small, "-o", tmp_path / "a.nc", "--set", f"fleet[0].jitter.step={atoms}")
     assert done.returncode == 0, done.stderr
-    assert "no self-check" in done.stdout
+    assert "several devices can be the last together" in done.stdout
     with mcsim.open(tmp_path / "a.nc") as dataset:
         assert dataset.attrs["self_check"] == "not possible"
         assert np.isnan(dataset.attrs["self_check_deviation"])
