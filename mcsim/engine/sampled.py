@@ -31,6 +31,7 @@ from mcsim.model.plan import Plan
 _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
 _PILOT = 64
+"""Steps from which a depth is chosen to begin with."""
 _FEW = 8
 """Steps that take as long one by one as some hundred together."""
 

@@ -8,7 +8,6 @@ deviates by more than d from their law's with a probability of at most 2 exp(-2 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mcsim.engine.exact import ExactEngine, site_laws
-from mcsim.engine.sampled import SampledEngine
+from mcsim.engine.sampled import SampledEngine, sample_steps
 from mcsim.engine.steps import Engine
 from mcsim.engine.tally import BLOCK
 from mcsim.laws import FloatArray
@@ -80,13 +79,16 @@ def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
             laws = site_laws(plan, 0)
         except NotExact as impossible:
             return SelfCheck(0, math.nan, math.nan, str(impossible))
-    # Last arrivals are the same whatever is kept, and much cheaper alone.
-    plan = dataclasses.replace(plan, keep="summary")
-    replicate = SampledEngine(plan).draw(0)
-    steps = range(0, _affordable(plan, engine.name), BLOCK)
+    sampled = engine if isinstance(engine, SampledEngine) else SampledEngine(plan)
+    replicate = sampled.draw(0)
+
+    def ready(first: int) -> FloatArray:
+        # Last arrivals alone, whatever a run keeps.
+        return sample_steps(replicate.cluster, first, BLOCK, replicate.start).ready
+
     with ThreadPoolExecutor(threads, "mcsim") as pool:
-        ready = list(pool.map(lambda first: replicate.sample(first, BLOCK).ready, steps))
-    return compare(laws, np.concatenate(ready))
+        steps = range(0, _affordable(plan, engine.name), BLOCK)
+        return compare(laws, np.concatenate(list(pool.map(ready, steps))))
 
 
 def compare(laws: Sequence[MaximumLaw], ready: FloatArray) -> SelfCheck:
