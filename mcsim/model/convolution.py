@@ -15,41 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.hazard import LEAST, MOST, Indices
+from mcsim.model.hazard import LEAST, MOST, Indices, Quantiles, jumps_of
 
 _STEP = 2.5
 """Of the edges of panels, in log-odds."""
 _MOST_KINKS = 64
 _NEGLIGIBLE = 1e-12
-
-
-class Quantiles(Protocol):
-    """What is asked of a law here: five methods of `mcsim.laws.Law`."""
-
-    def quantile(self, survival: FloatArray) -> FloatArray:
-        """The value exceeded with probability `survival`."""
-        ...
-
-    def survival(self, x: FloatArray) -> FloatArray:
-        """P(X > x)."""
-        ...
-
-    def distribution(self, x: FloatArray) -> FloatArray:
-        """P(X <= x)."""
-        ...
-
-    def jumps(self) -> FloatArray:
-        """Survival probabilities at which the quantile function jumps or has a kink."""
-        ...
-
-    def knots(self) -> FloatArray:
-        """Values that have a probability of their own, and finite ends."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +45,7 @@ class Scale:
         """With edges a few e-folds apart, and at kinks."""
         low, high = (float(np.log(s) - np.log1p(-s)) for s in (LEAST, MOST))
         odds = np.arange(low, high, _STEP)
-        jumps = np.sort(law.jumps())
-        jumps = jumps[(jumps > LEAST) & (jumps < MOST)][:_MOST_KINKS]
+        jumps = jumps_of(law, _MOST_KINKS)
         odds = np.unique(np.concatenate([odds, [high], np.log(jumps) - np.log1p(-jumps)]))[::-1]
         value = np.maximum.accumulate(law.quantile(_share(odds)))
         return cls(law, 1.0, odds, value)
@@ -107,34 +81,31 @@ def _share(odds: FloatArray) -> FloatArray:
 
 def hazard_of_sum(step: Scale, stall: Scale, base: float, time: FloatArray) -> FloatArray:
     """-log P(base * C + D <= t) at times of shape (n,); relative error about 1e-10."""
-    never = np.full(time.shape, np.inf)
-    late = tail_of_sum(step, stall, base, time, never)
+    late = _tail_of_sum(step, stall, base, time)
     hazard = np.asarray(-np.log1p(-np.minimum(late, 0.6)))
     low = late > 0.5
     if low.any():
-        ready = tail_of_sum(step.mirrored(), stall.mirrored(), base, -time[low], never[low])
+        ready = _tail_of_sum(step.mirrored(), stall.mirrored(), base, -time[low])
         with np.errstate(divide="ignore"):
             hazard[low] = -np.log(ready)
     return hazard
 
 
-def tail_of_sum(
-    step: Scale, stall: Scale, base: float, time: FloatArray, limit: FloatArray
-) -> FloatArray:
-    """P(base * C + D > time, or C > limit); time, limit: shape (n,)."""
+def _tail_of_sum(step: Scale, stall: Scale, base: float, time: FloatArray) -> FloatArray:
+    """P(base * C + D > time); time: shape (n,)."""
     beyond = stall.tail(time[:, None] - base * step.value)
     cut = np.minimum((beyond < _share(step.odds)).sum(axis=1), step.value.size - 1)
-    c = np.minimum(step.value[cut], limit)
+    c = step.value[cut]
     d = time - base * c
 
     def by_stall(x: FloatArray, row: Indices) -> FloatArray:
         return stall.tail(time[row] - base * x)
 
     def by_step(x: FloatArray, row: Indices) -> FloatArray:
-        return step.tail(np.minimum((time[row] - x) / base, limit[row]))
+        return step.tail((time[row] - x) / base)
 
     steps = (time[:, None] - stall.landmarks()) / base
-    stalls = time[:, None] - base * np.minimum(step.landmarks(), limit[:, None])
+    stalls = time[:, None] - base * step.landmarks()
     return (
         step.tail(c) * stall.tail(d)
         + integral(step, c, steps, by_stall)

@@ -9,9 +9,9 @@ import numpy as np
 
 from mcsim.laws import Constant, FloatArray
 from mcsim.model.barrier import slowest_of
-from mcsim.model.convolution import Quantiles, Scale, hazard_of_sum
+from mcsim.model.convolution import Scale, hazard_of_sum
 from mcsim.model.curve_law import law_of
-from mcsim.model.hazard import LEAST, MOST
+from mcsim.model.hazard import LEAST, MOST, Quantiles, jumps_of
 from mcsim.model.plan import Delay
 
 QUADRATURE = 2.8, -41.0
@@ -114,9 +114,8 @@ def landmarks(law: Quantiles) -> FloatArray:
     value = always(law)
     if value is not None:
         return np.array([value])
-    jumps = np.sort(law.jumps())
-    jumps = jumps[(jumps > LEAST) & (jumps < MOST)][:_MOST_ATOMS]
-    return np.concatenate([law.knots()[-_MOST_ATOMS:], law.quantile(jumps)])
+    jumps = law.quantile(jumps_of(law, _MOST_ATOMS))
+    return np.concatenate([law.knots()[-_MOST_ATOMS:], jumps])
 
 
 def _sum(one: Quantiles, other: Quantiles) -> Quantiles:

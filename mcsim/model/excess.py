@@ -13,7 +13,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from mcsim.laws import FloatArray, Law
-from mcsim.model.hazard import LEAST, MOST, hazard_of
+from mcsim.model.hazard import LEAST, MOST, hazard_of, jumps_of
 from mcsim.model.panels import DEGREE, POINTS, Panels, coefficients
 
 _FIRST = float(np.log(LEAST))
@@ -51,8 +51,7 @@ def excess_of(law: Law, x: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=64)
 def _table(law: Law) -> _Table:
-    jumps = np.sort(law.jumps())
-    jumps = jumps[(jumps > LEAST) & (jumps < MOST)][:_MOST_JUMPS]
+    jumps = jumps_of(law, _MOST_JUMPS)
     edges = np.union1d(np.linspace(_FIRST, _LAST, _PANELS + 1), np.log(-np.log1p(-jumps)))
     half = 0.5 * np.diff(edges)[:, None]
     middle = 0.5 * (edges[1:] + edges[:-1])[:, None]

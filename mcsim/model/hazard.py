@@ -6,6 +6,8 @@ is almost surely below.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,44 @@ MOST = 1.0 - 2.0**-53
 _MOST_BREAKS = 512
 
 Indices = NDArray[np.intp]
+
+
+class Quantiles(Protocol):
+    """What is asked of a law here: five methods of `mcsim.laws.Law`."""
+
+    def quantile(self, survival: FloatArray) -> FloatArray:
+        """The value exceeded with probability `survival`."""
+        ...
+
+    def survival(self, x: FloatArray) -> FloatArray:
+        """P(X > x)."""
+        ...
+
+    def distribution(self, x: FloatArray) -> FloatArray:
+        """P(X <= x)."""
+        ...
+
+    def jumps(self) -> FloatArray:
+        """Survival probabilities at which the quantile function jumps or has a kink."""
+        ...
+
+    def knots(self) -> FloatArray:
+        """Values that have a probability of their own, and finite ends."""
+        ...
+
+
+def hazard_from(late: FloatArray, ready: FloatArray) -> FloatArray:
+    """-log of the distribution function `ready`, from the smaller of it and the tail `late`."""
+    with np.errstate(divide="ignore"):
+        upper = -np.log1p(-np.minimum(late, 0.5))
+        return np.asarray(np.where(late > 0.5, -np.log(ready), upper))
+
+
+def jumps_of(law: Quantiles, most: int) -> FloatArray:
+    """Survival probabilities at which the quantile function is not smooth, ascending, as far as
+    laws know their quantiles; of many, the smallest."""
+    jumps = np.sort(law.jumps())
+    return jumps[(jumps > LEAST) & (jumps < MOST)][:most]
 
 
 def hazard_of(law: Law, x: FloatArray) -> FloatArray:

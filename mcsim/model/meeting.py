@@ -16,10 +16,10 @@ from functools import cached_property
 import numpy as np
 
 from mcsim.laws import Constant, FloatArray
-from mcsim.model.convolution import Quantiles, Scale, integral
+from mcsim.model.convolution import Scale, integral
 from mcsim.model.curve_law import CurveLaw, law_of
 from mcsim.model.delays import QUADRATURE, always, landmarks, latest, slowest, sum_of_laws, total
-from mcsim.model.hazard import LEAST, MOST, Indices
+from mcsim.model.hazard import LEAST, MOST, Indices, Quantiles
 from mcsim.model.maximum import MaximumLaw
 from mcsim.model.plan import Barrier
 

@@ -13,7 +13,7 @@ import numpy as np
 from mcsim.laws import Constant, FloatArray
 from mcsim.model.crowd import FIRST, LAST
 from mcsim.model.curve_law import CurveLaw, law_of
-from mcsim.model.hazard import LEAST, MOST
+from mcsim.model.hazard import LEAST, MOST, hazard_from
 from mcsim.model.maximum import MaximumLaw
 from mcsim.model.meeting import law_of_meeting
 from mcsim.model.plan import Barrier
@@ -99,8 +99,7 @@ def mixture_of(laws: Sequence[StepLaw]) -> StepLaw:
         late = np.mean([law.survival(time) for law in laws], axis=0)
         ready = np.mean([law.distribution(time) for law in laws], axis=0)
         with np.errstate(divide="ignore"):
-            hazard = np.where(late < 0.5, -np.log1p(-np.minimum(late, 0.5)), -np.log(ready))
-            return np.asarray(np.log(hazard))
+            return np.asarray(np.log(hazard_from(late, ready)))
 
     ends = np.array([law.law.quantile(np.array([MOST, LEAST])) for law in laws])
     atoms = np.concatenate([law.law.knots() for law in laws])

@@ -14,7 +14,7 @@ import numpy as np
 
 from mcsim.laws import FloatArray, Law, Mixture
 from mcsim.model.arrival import Arrival, Scaled, Shifted
-from mcsim.model.hazard import constant_value, is_constant
+from mcsim.model.hazard import constant_value, hazard_from, is_constant
 from mcsim.model.tabulated import Tabulated
 
 
@@ -58,9 +58,7 @@ class Either:
             hazard = part.hazard(time, base)
             survival -= weight * np.expm1(-hazard)
             distribution += weight * np.exp(-hazard)
-        with np.errstate(divide="ignore"):
-            upper = -np.log1p(-np.minimum(survival, 0.6))
-            return np.asarray(np.where(survival > 0.5, -np.log(distribution), upper))
+        return hazard_from(survival, distribution)
 
     def excess(self, time: FloatArray, base: FloatArray) -> FloatArray:
         mean = self.mean(base)
