@@ -83,9 +83,10 @@ def _simulate(
         tally = simulate(plan, threads=threads, progress=progress, engine=engine)
         while (larger := next_plan(tally)) is not None and fits(larger, threads):
             earlier: Tally | None = tally
-            if choose(larger).engine != choice.engine:
+            cheapest = choose(larger)
+            if cheapest.engine != choice.engine:
                 # What is sampled already would be a small part, from other random numbers.
-                choice, earlier = choose(larger), None
+                choice, earlier = cheapest, None
                 engine = engine_of(choice.engine, larger)
             tally = simulate(
                 larger, threads=threads, progress=progress, engine=engine, earlier=earlier

@@ -73,10 +73,9 @@ def cpu_seconds(plan: Plan, engine: str) -> float:
         each = _EXACT_PER_SITE * sites + _EXACT_PER_DEVICE * plan.devices
         per_step = _EXACT_PER_SITE_AND_STEP * sites
         return _EXACT_WITH_STALLS * stalls + plan.replicates * each + steps * per_step
-    draws = sum(group.count * (1 if group.stall is None else 2) for group in plan.groups)
-    each = _SAMPLED_PER_REPLICATE + _SAMPLED_PER_DRAW * draws
+    each = _SAMPLED_PER_REPLICATE + _SAMPLED_PER_DRAW * plan.draws
     per_step = _SAMPLED_PER_GROUP_AND_STEP * groups + _SAMPLED_PER_SITE_AND_STEP * sites
-    per_step += _SAMPLED_PER_DRAW_AND_STEP * draws
+    per_step += _SAMPLED_PER_DRAW_AND_STEP * plan.draws
     if plan.keep == "devices":
-        per_step += _COUNTED_PER_DRAW_AND_STEP * draws
+        per_step += _COUNTED_PER_DRAW_AND_STEP * plan.draws
     return plan.replicates * each + steps * per_step

@@ -35,8 +35,7 @@ _FILE_BYTES_PER_GROUP_COUNTED = 4e3
 
 def draws(plan: Plan) -> int:
     """Random draws of devices in all steps."""
-    per_step = sum(group.count * (1 if group.stall is None else 2) for group in plan.groups)
-    return per_step * plan.steps * plan.replicates
+    return plan.draws * plan.steps * plan.replicates
 
 
 def seconds(plan: Plan, threads: int) -> float:

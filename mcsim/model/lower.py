@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from types import MappingProxyType
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.model.network import barrier_of, link_name
-from mcsim.model.plan import Group, Plan, SitePlan, Target, identity_of, require_distinct
+from mcsim.model.plan import (
+    LEAST_BEYOND,
+    QUANTILES_BY_NAME,
+    Group,
+    Plan,
+    SitePlan,
+    Target,
+    identity_of,
+    require_distinct,
+)
 from mcsim.scenario import Scenario
 from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
-
-LEAST_STEPS = MappingProxyType(
-    {"step_time_p50": 20, "step_time_p99": 1_000, "step_time_p999": 10_000}
-)
-"""With fewer, less than ten are expected beyond the quantile, and no error is claimed."""
 
 MOST_STEPS, MOST_REPLICATES = 10_000_000, 10_000
 """Where a run with a target stops, if it is not said."""
@@ -68,7 +71,7 @@ def _require_reachable(scenario: Scenario, plan: Plan) -> None:
     if plan.target is None:
         return
     statistic = plan.target.statistic
-    within = plan.has_finite_variance or "_p" in statistic
+    within = plan.has_finite_variance or statistic in QUANTILES_BY_NAME
     among = plan.target.max_replicates == 1 or plan.clusters_have_variance
     if within and among:
         _require_enough(scenario, plan.target)
@@ -82,11 +85,11 @@ def _require_reachable(scenario: Scenario, plan: Plan) -> None:
 
 def _require_enough(scenario: Scenario, target: Target) -> None:
     """Raise ScenarioError where the most steps are too few for an error of the quantile."""
-    least = LEAST_STEPS.get(target.statistic, 1)
-    if target.max_steps < least:
+    p = QUANTILES_BY_NAME.get(target.statistic)
+    if p is not None and min(p, 1 - p) * target.max_steps < LEAST_BEYOND:
         message = (
             f"{target.max_steps:,} steps are too few for an error of {target.statistic};"
-            f" at least {least:,}"
+            f" at least {LEAST_BEYOND / min(p, 1 - p):,.0f}"
         )
         raise ScenarioError(scenario.name, [Problem("run.max_steps", message)])
 

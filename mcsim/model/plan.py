@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
@@ -86,6 +87,15 @@ class Barrier:
     delays: tuple[Delay, ...]
 
 
+QUANTILES_BY_NAME: Mapping[str, float] = MappingProxyType(
+    {"step_time_p50": 0.5, "step_time_p99": 0.99, "step_time_p999": 0.999}
+)
+"""The quantiles that a target may be of, by their names."""
+
+LEAST_BEYOND = 10
+"""Where fewer steps are expected on a side of a quantile, no error of it is claimed."""
+
+
 @dataclass(frozen=True)
 class Target:
     """What a run goes on for: a relative standard error of a statistic, and where it stops."""
@@ -139,6 +149,11 @@ class Plan:
             if law is not None
         ]
         return all(law.variance() < math.inf for law in laws)
+
+    @property
+    def draws(self) -> int:
+        """Random draws of devices in a step."""
+        return sum(group.count * (1 if group.stall is None else 2) for group in self.groups)
 
     @property
     def devices(self) -> int:

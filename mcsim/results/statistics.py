@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mcsim.engine.histogram import COARSEST, FINEST, coarser, edges_of, quantile_of
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
+from mcsim.model.plan import LEAST_BEYOND
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
 
@@ -157,13 +158,13 @@ class Summary:
     def quantiles_stderr(self) -> FloatArray:
         """Half the distance of the quantiles one standard error of the probability away.
 
-        Not a number where fewer than ten steps are expected on a side: no interval is claimed.
+        Not a number where too few steps are expected on a side: no interval is claimed.
         """
         p, n = np.array(QUANTILES), self.plan.steps
         away = np.sqrt(p * (1 - p) / n)
         low, high = (self.quantile(np.clip(p + side, 0, 1)) for side in (-away, away))
         error = np.hypot((high - low) / 2, self._of_bins(p))
-        return np.where(np.minimum(p, 1 - p) * n >= 10, error, np.nan)
+        return np.where(np.minimum(p, 1 - p) * n >= LEAST_BEYOND, error, np.nan)
 
     def _of_bins(self, p: FloatArray) -> FloatArray:
         """What the straight line inside a quantile's bin may be off, s; shape (replicates, p).

@@ -9,10 +9,9 @@ import numpy as np
 
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
-from mcsim.model.plan import Plan, Target
+from mcsim.model.plan import QUANTILES_BY_NAME, Plan, Target
 from mcsim.results.statistics import QUANTILES, Summary, over_replicates
 
-_QUANTILE = {"step_time_p50": 0.5, "step_time_p99": 0.99, "step_time_p999": 0.999}
 _MARGIN = 1.1
 _LEAST_GROWTH, _MOST_GROWTH = 1.3, 10.0
 _LEAST_STEPS, _LEAST_CLUSTERS = 100, 8
@@ -95,8 +94,8 @@ def _larger(
 def _estimates(tally: Tally, statistic: str) -> tuple[FloatArray, FloatArray]:
     """A statistic of each cluster and its error from steps alone, shape (replicates,)."""
     summary = Summary(tally)
-    if statistic in _QUANTILE:
-        column = QUANTILES.index(_QUANTILE[statistic])
+    if statistic in QUANTILES_BY_NAME:
+        column = QUANTILES.index(QUANTILES_BY_NAME[statistic])
         return summary.quantiles[:, column], summary.quantiles_stderr[:, column]
     column = {"step_time_mean": 0, "communication_time_mean": 2}[statistic]
     return summary.mean[:, column], summary.mean_stderr[:, column]
