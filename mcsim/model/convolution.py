@@ -15,41 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 
 from mcsim.laws import FloatArray
-from mcsim.model.hazard import LEAST, MOST, Indices
+from mcsim.model.hazard import LEAST, MOST, Indices, Quantiles
 
 _STEP = 2.5
 """Of the edges of panels, in log-odds."""
 _MOST_KINKS = 64
 _NEGLIGIBLE = 1e-12
-
-
-class Quantiles(Protocol):
-    """What is asked of a law here: five methods of `mcsim.laws.Law`."""
-
-    def quantile(self, survival: FloatArray) -> FloatArray:
-        """The value exceeded with probability `survival`."""
-        ...
-
-    def survival(self, x: FloatArray) -> FloatArray:
-        """P(X > x)."""
-        ...
-
-    def distribution(self, x: FloatArray) -> FloatArray:
-        """P(X <= x)."""
-        ...
-
-    def jumps(self) -> FloatArray:
-        """Survival probabilities at which the quantile function jumps or has a kink."""
-        ...
-
-    def knots(self) -> FloatArray:
-        """Values that have a probability of their own, and finite ends."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

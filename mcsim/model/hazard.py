@@ -6,6 +6,8 @@ is almost surely below.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,30 @@ MOST = 1.0 - 2.0**-53
 _MOST_BREAKS = 512
 
 Indices = NDArray[np.intp]
+
+
+class Quantiles(Protocol):
+    """What is asked of a law here: five methods of `mcsim.laws.Law`."""
+
+    def quantile(self, survival: FloatArray) -> FloatArray:
+        """The value exceeded with probability `survival`."""
+        ...
+
+    def survival(self, x: FloatArray) -> FloatArray:
+        """P(X > x)."""
+        ...
+
+    def distribution(self, x: FloatArray) -> FloatArray:
+        """P(X <= x)."""
+        ...
+
+    def jumps(self) -> FloatArray:
+        """Survival probabilities at which the quantile function jumps or has a kink."""
+        ...
+
+    def knots(self) -> FloatArray:
+        """Values that have a probability of their own, and finite ends."""
+        ...
 
 
 def hazard_of(law: Law, x: FloatArray) -> FloatArray:
@@ -45,7 +71,7 @@ def end_of(law: Law) -> float:
     return float(largest) if ended else np.inf
 
 
-def is_constant(law: Law | None) -> bool:
+def is_constant(law: Quantiles | None) -> bool:
     """Whether every value is the same, as near as doubles can tell."""
     if law is None:
         return True
@@ -53,7 +79,7 @@ def is_constant(law: Law | None) -> bool:
     return bool(ends[0] == ends[1])
 
 
-def has_atoms(law: Law | None) -> bool:
+def has_atoms(law: Quantiles | None) -> bool:
     """Whether single values have a probability of their own."""
     if is_constant(law):
         return True
@@ -69,7 +95,7 @@ def has_atoms(law: Law | None) -> bool:
     return bool(np.any((own > 1e-15) & (own > 100.0 * beside)))
 
 
-def _between(law: Law, low: FloatArray, high: FloatArray) -> FloatArray:
+def _between(law: Quantiles, low: FloatArray, high: FloatArray) -> FloatArray:
     """P(low < X <= high), from the smaller tail."""
     upper = law.survival(low) - law.survival(high)
     lower = law.distribution(high) - law.distribution(low)

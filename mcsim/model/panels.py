@@ -148,8 +148,8 @@ def adapted(
         values = function(x.ravel())
         values = values.reshape(values.shape[0], *x.shape)
         size = np.abs(coefficients(values)[..., -_LAST:]).sum(axis=-1)
-        steepest = (np.abs(np.diff(values[0])) / np.diff(x)).max(axis=-1)
         blur = np.maximum(grain(low), grain(high))
+        steepest = (np.abs(np.diff(values[0])) / np.maximum(np.diff(x), blur[:, None])).max(axis=-1)
         error = (size / (tolerance[:, None] + 4.0 * blur * steepest)).max(axis=0)
         error[high - low <= 64.0 * blur] = 0.0
         rough = error > 1.0

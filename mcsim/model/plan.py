@@ -55,18 +55,30 @@ class SitePlan:
 
 
 @dataclass(frozen=True)
-class Delay:
-    """A random delay of the barrier: the slowest of some participants, one draw a step.
+class Messages:
+    """Like messages that are sent at the same time.
 
-    level: "node", "site" or "link". identity: of the site or link. site: index of the site
-    whose phase it lengthens, or None for the exchange between sites. law: of one participant, s.
+    level: "node", "site" or "link"; identity: of the site or link. law: of the delay of one, s.
+    participants: how many there are.
     """
 
     level: str
     identity: int
-    site: int | None
     law: Law
     participants: int
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A random delay of the barrier: rounds of messages, each of which waits for its slowest.
+
+    site: index of the site whose phase it lengthens, or None for the exchange between sites.
+    messages: of each round.
+    """
+
+    site: int | None
+    rounds: int
+    messages: tuple[Messages, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +96,11 @@ class Barrier:
     across: float
     overlap: float
     delays: tuple[Delay, ...]
+
+    @property
+    def delay_laws(self) -> list[Law]:
+        """Of all messages."""
+        return [messages.law for delay in self.delays for messages in delay.messages]
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,7 @@ class Plan:
     def has_finite_variance(self) -> bool:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
         laws = [law for group in self.groups for law in (group.step, group.stall) if law]
-        laws += [delay.law for delay in self.barrier.delays] if self.barrier else []
+        laws += self.barrier.delay_laws if self.barrier else []
         return all(law.variance() < math.inf for law in laws)
 
     @property

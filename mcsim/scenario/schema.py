@@ -33,7 +33,7 @@ TARGETS = (
 )
 """The statistics whose error `run.target_relative_error` may apply to."""
 
-ALGORITHMS = ("auto", "ring", "double-binary-tree")
+ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-binary-tree")
 
 
 class Part:
@@ -173,7 +173,7 @@ class Link(Part):
     latency: float = fields.quantity(
         "of equipment, one way, besides that of the distance", "time", default=0.0, at_least=0
     )
-    delay: Law | None = fields.law("random delay of one all-reduce on this link", "time")
+    delay: Law | None = fields.law("random delay of one message", "time")
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
@@ -186,7 +186,7 @@ class Level(Part):
     """What the levels of the network inside a site have in common."""
 
     latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
-    delay: Law | None = fields.law("random delay of one member in one all-reduce", "time")
+    delay: Law | None = fields.law("random delay of one message", "time")
     algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
 
 
