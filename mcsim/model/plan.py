@@ -5,10 +5,24 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A slow state that devices, nodes or racks fall into and get out of, a Markov chain.
+
+    refresh: the probability that a unit's state is drawn anew at a step, whatever it was. share:
+    the probability that it then is slow, and the share of time that it is. factor: the law of the
+    factor of the compute time while it is, drawn with the state.
+    """
+
+    refresh: float
+    share: float
+    factor: Law
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,14 @@ class Group:
     site_factor: Law | None
     step: Law | None
     stall: Law | None
+    slow: Slow | None = None
+    slow_node: Slow | None = None
+    slow_rack: Slow | None = None
+
+    @property
+    def is_ever_slow(self) -> bool:
+        """Whether it has a slow state."""
+        return any((self.slow, self.slow_node, self.slow_rack))
 
     @property
     def nodes(self) -> int:
@@ -142,6 +164,12 @@ class Plan:
     def has_finite_variance(self) -> bool:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
         laws = [law for group in self.groups for law in (group.step, group.stall) if law]
+        laws += [
+            slow.factor
+            for group in self.groups
+            for slow in (group.slow, group.slow_node, group.slow_rack)
+            if slow
+        ]
         laws += self.barrier.delay_laws if self.barrier else []
         return all(law.variance() < math.inf for law in laws)
 
@@ -158,6 +186,13 @@ class Plan:
             if law is not None
         ]
         return self.replicates == 1 or all(law.variance() < math.inf for law in laws)
+
+    def without_slow_states(self) -> Plan:
+        """The same, whose devices are never slow for a while."""
+        groups = tuple(
+            replace(group, slow=None, slow_node=None, slow_rack=None) for group in self.groups
+        )
+        return replace(self, groups=groups)
 
     @property
     def devices(self) -> int:

@@ -215,6 +215,24 @@ class Network(Part):
 
 
 @dataclass(frozen=True)
+class SlowState(Part):
+    """A state in which a unit is slow for a while, and then no more: a Markov chain in time."""
+
+    every: float = fields.quantity(
+        "mean time from the end of a spell to the next of the same unit", "time", above=0
+    )
+    duration: float = fields.quantity("mean time of a spell", "time", above=0)
+    factor: Law | None = fields.law(
+        "of the compute time while it lasts, drawn with each spell", None, default=fields.REQUIRED
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        law = self.factor
+        if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
+            yield "factor", f"the {type(law).name} law has no finite mean with these parameters"
+
+
+@dataclass(frozen=True)
 class Jitter(Part):
     """What disturbs a device. All laws but `stall` are of factors of the compute time."""
 
@@ -224,6 +242,9 @@ class Jitter(Part):
     site: Law | None = fields.law("shared by a site, drawn once a replicate", None)
     step: Law | None = fields.law("of each device in each step", None)
     stall: Law | None = fields.law("added to each device in each step", "time")
+    slow: SlowState | None = fields.table("of single devices", SlowState, default=None)
+    slow_node: SlowState | None = fields.table("of whole nodes", SlowState, default=None)
+    slow_rack: SlowState | None = fields.table("of whole racks", SlowState, default=None)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         for key in ("persistent", "node", "rack", "site", "step", "stall"):
