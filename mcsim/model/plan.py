@@ -187,6 +187,11 @@ class Plan:
         ]
         return self.replicates == 1 or all(law.variance() < math.inf for law in laws)
 
+    @property
+    def steps_remember(self) -> bool:
+        """Whether steps depend on those before, given the cluster."""
+        return any(group.is_ever_slow for group in self.groups)
+
     def without_slow_states(self) -> Plan:
         """The same, whose devices are never slow for a while."""
         groups = tuple(
