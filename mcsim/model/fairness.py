@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from mcsim.laws import FloatArray
 
 
 def max_min(capacity: Sequence[float], paths: Sequence[Sequence[int]]) -> FloatArray:

@@ -8,7 +8,6 @@ exchange between sites, the other half (the distribution) after it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +17,10 @@ from scipy.sparse.csgraph import shortest_path
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.model.collectives import RING, Level, Phase, phase
+from mcsim.model.fairness import max_min
+from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
+from mcsim.model.queueing import WAITS
 from mcsim.scenario.schema import Link, Network
 
 
@@ -107,9 +109,23 @@ def _site_delays(
 
 
 def one_way_latency(link: Link) -> float:
-    """Seconds that a bit takes over a link: propagation over its route, and equipment."""
+    """Seconds that a bit takes over a link: its route, equipment, and other traffic before it."""
     speed = catalogue.medium(link.medium).speed
-    return link.distance * link.route_factor / speed + link.latency
+    queue = WAITS[link.queue](link.utilisation, link.packet / link.bandwidth)
+    return link.distance * link.route_factor / speed + link.latency + queue
+
+
+def goodput(link: Link) -> float:
+    """What a link carries, byte/s: what other traffic leaves, without what is sent again."""
+    free = link.bandwidth * (1.0 - link.utilisation)
+    round_trip = 2.0 * one_way_latency(link)
+    if link.protocol == "tcp":
+        # Where it takes no time to hear of a loss, it costs nothing.
+        each = mathis(link.loss, link.packet, round_trip) if round_trip > 0.0 else free
+        return min(free, link.connections * each)
+    if link.protocol == "selective-repeat":
+        return free * selective_repeat(link.loss)
+    return free * go_back_n(link.loss, in_flight(free, round_trip, link.packet))
 
 
 def _across(
@@ -118,7 +134,7 @@ def _across(
     """The links in use, and the seconds of a ring all-reduce over the sites.
 
     The ring visits the sites in the order of the scenario, each leg on the route of least
-    latency; a link that several legs use in one direction is shared evenly among them.
+    latency; legs that use a link in the same direction share it fairly.
     """
     names = list(dict.fromkeys([*sites, *(end for link in links for end in link.between)]))
     number = {name: index for index, name in enumerate(names)}
@@ -142,8 +158,9 @@ def _across(
             leg.append((previous, here))
             here = previous
         legs.append(leg)
-    load = Counter(hop for leg in legs for hop in leg)
-    bandwidth = min(by_ends[hop].bandwidth / users for hop, users in load.items())
+    hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
+    capacity = [goodput(by_ends[hop]) for hop in hops]
+    bandwidth = float(max_min(capacity, [[hops.index(hop) for hop in leg] for leg in legs]).min())
     slowest = max(sum(one_way_latency(by_ends[hop]) for hop in leg) for leg in legs)
-    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in load}.values())
+    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in hops}.values())
     return used, RING.seconds(len(sites), payload, slowest, bandwidth)

@@ -36,6 +36,10 @@ TARGETS = (
 ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-binary-tree")
 
 
+QUEUES = ("m/m/1", "m/d/1")
+PROTOCOLS = ("go-back-n", "selective-repeat", "tcp")
+
+
 class Part:
     """One table of a scenario. Subclasses are frozen dataclasses with fields from mcsim.fields."""
 
@@ -157,9 +161,7 @@ class Site(Part):
 class Link(Part):
     """A connection between two sites, the same in both directions."""
 
-    later = MappingProxyType(
-        {"age": "ageing of links", "loss": "packet loss", "utilisation": "queueing"}
-    )
+    later = MappingProxyType({"age": "ageing of links"})
 
     between: tuple[str, str] = fields.names("the two sites", length=2)
     bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
@@ -174,6 +176,35 @@ class Link(Part):
         "of equipment, one way, besides that of the distance", "time", default=0.0, at_least=0
     )
     delay: Law | None = fields.law("random delay of one message", "time")
+    utilisation: float = fields.quantity(
+        "share of the bandwidth that other traffic takes, and that messages queue behind",
+        None,
+        default=0.0,
+        at_least=0,
+        below=1,
+        reason="a queue behind a full link never ends",
+    )
+    queue: str = fields.choice(
+        "how messages of `packet` wait for other traffic", QUEUES, default="m/m/1"
+    )
+    loss: float = fields.quantity(
+        "probability that a packet is lost",
+        None,
+        default=0.0,
+        at_least=0,
+        below=1,
+        reason="nothing arrives where all is lost",
+    )
+    protocol: str = fields.choice(
+        "what a lost packet costs: all in flight are sent again (RoCE), it alone is, or TCP halves"
+        " its rate",
+        PROTOCOLS,
+        default="go-back-n",
+    )
+    packet: float = fields.quantity("what is lost at once", "data", default=4096.0, above=0)
+    connections: int = fields.integer(
+        "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
+    )
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
