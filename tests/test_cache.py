@@ -71,6 +71,30 @@ def test_warmup_fills_the_cache_and_later_processes_use_it(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.nb?")} == made
 
 
+def test_warmup_says_where_the_chosen_place_is_not_used(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    done = subprocess.run(
+        [*COMMAND, "warmup"],
+        env=environment(MCSIM_CACHE_DIR=str(blocked / "cache"), XDG_CACHE_HOME=_shared_cache()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"MCSIM_CACHE_DIR={blocked / 'cache'} cannot be written" in done.stderr
+    assert "kernels ready in" in done.stdout
+
+
+def _shared_cache() -> str:
+    """Where the kernels of this session are, as a base directory of caches."""
+    base = Path(os.environ["MCSIM_CACHE_DIR"])
+    link = base.parent / "mcsim-base" / "mcsim"
+    link.parent.mkdir(exist_ok=True)
+    if not link.exists():
+        link.symlink_to(base)
+    return str(link.parent)
+
+
 COMPILE_ONE = """
 import numpy as np
 from mcsim.engine.philox import key_of, survivals

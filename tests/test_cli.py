@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from oracle import scenario
 
@@ -85,6 +86,18 @@ def test_a_result_runs_again_bit_for_bit(small, tmp_path):
     with mcsim.open(tmp_path / "a.nc") as a, mcsim.open(tmp_path / "b.nc") as b:
         assert a.equals(b)
         assert a.attrs["scenario_hash"] == b.attrs["scenario_hash"]
+
+
+def test_a_result_without_a_self_check_is_written(small, tmp_path):
+    """What is not a number reads back as what is not a number."""
+    atoms = '{law = "mixture", parts = [{weight = 0.5, law = "constant", value = 1},'
+    atoms += ' {weight = 0.5, law = "constant", value = 2}]}'
+    done = call("run", small, "-o", tmp_path / "a.nc", "--set", f"fleet[0].jitter.step={atoms}")
+    assert done.returncode == 0, done.stderr
+    assert "several devices can be the last together" in done.stdout
+    with mcsim.open(tmp_path / "a.nc") as dataset:
+        assert dataset.attrs["self_check"] == "not possible"
+        assert np.isnan(dataset.attrs["self_check_deviation"])
 
 
 def test_show_prints_what_run_printed(small, tmp_path):

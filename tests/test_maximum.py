@@ -322,6 +322,33 @@ def test_tails_keep_their_digits():
     assert law.survival(time)[1] == pytest.approx(3 * math.exp(-40), rel=1e-6)
 
 
+def test_a_long_tail_beside_a_narrow_group_hides_nothing_of_it():
+    narrow = Members(1.2 * lottery(30_000), Normal(1.0, 0.001), LogNormal(mean=0.05, cv=0.01))
+    few = Members(lottery(3, cv=0.2), Pareto(1.0, 1.3), None)
+    both = maximum_law([few, narrow])
+    alone = [maximum_law([few]), maximum_law([narrow])]
+    time = alone[1].quantile(np.linspace(0.001, 0.999, 50))
+    expected = alone[0].distribution(time) * alone[1].distribution(time)
+    assert both.distribution(time) == pytest.approx(expected, abs=2e-6)
+    assert both.tabulated(time) == pytest.approx(expected, abs=2e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 100, 1_000, 220_000])
+@pytest.mark.parametrize(
+    "step",
+    [
+        Uniform(0.5, 1.5),
+        Uniform(1.0, 1.1),
+        Empirical(values=(1.0, 1.1, 1.2, 1.5, 2.0)),
+        FromSciPy("beta", (("a", 2.0), ("b", 1.0)), 0.0, 1.0),
+    ],
+)
+def test_laws_are_followed_up_to_their_end(step, count):
+    law = maximum_law([Members(np.ones(count), step, None)])
+    time = step.quantile(-np.expm1(np.log(np.linspace(0.01, 0.99, 25)) / count))
+    assert law.distribution(time) == pytest.approx(np.linspace(0.01, 0.99, 25), abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "step",
     [

@@ -170,6 +170,40 @@ def test_a_target_without_a_standard_error_is_refused():
     assert all(np.isnan(end) for end in mcsim.confidence_interval(found, "step_time_mean"))
 
 
+def test_a_target_over_clusters_without_a_variance_is_refused_from_one_cluster_too():
+    fleet = {"count": 30, "jitter": {"persistent": {"law": "pareto", "scale": 1, "alpha": 1.5}}}
+    with pytest.raises(mcsim.ScenarioError, match="take one cluster"):
+        run_to(0.3, fleet, max_replicates=100)
+
+
+def test_a_quantile_that_the_cap_allows_no_error_of_is_refused():
+    with pytest.raises(mcsim.ScenarioError, match="at least 10,000"):
+        run_to(0.1, STEPS_VARY, target_statistic="step_time_p999", max_steps=9_999)
+
+
+def test_a_quantile_is_no_better_known_than_its_bin():
+    narrow = {"count": 1000, "jitter": {"step": lognormal(1e-4)}}
+    found = mcsim.run(scenario(narrow, steps=5_000))
+    law = mcsim.law(scenario(narrow))
+    for p in (0.5, 0.99):
+        quantile = float(found.overall_step_time_quantile.sel(quantile=p))
+        error = float(found.overall_step_time_quantile_stderr.sel(quantile=p))
+        assert abs(quantile - float(law.quantile(p))) < 3 * error
+
+
+def test_intervals_of_rare_shares_are_no_points():
+    fleet = [{"count": 10, "jitter": {"step": lognormal(0.1)}}, {"count": 1, "compute": 0.7}]
+    fleet[1]["jitter"] = {"step": lognormal(0.1)}
+    held = 0
+    truth = float(mcsim.run(scenario(*fleet, steps=400_000)).overall_straggler_share[1])
+    assert 0.0 < truth < 0.01
+    for seed in range(100):
+        found = mcsim.run(scenario(*fleet, steps=300, seed=seed))
+        low, high = mcsim.confidence_interval(found, "straggler_share")
+        held += float(low[1]) <= truth <= float(high[1])
+    assert held >= 90
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, 95.0, float("nan")])
 def test_an_interval_has_a_level(level):
     found = mcsim.run(scenario(STEPS_VARY, steps=10))

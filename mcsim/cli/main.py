@@ -251,6 +251,9 @@ def warmup() -> None:
             err=True,
         )
         raise click.exceptions.Exit(FAILED)
+    chosen = os.environ.get("MCSIM_CACHE_DIR")
+    if chosen and place.parent != Path(chosen):
+        click.echo(f"mcsim: MCSIM_CACHE_DIR={chosen} cannot be written safely; not used", err=True)
     click.echo(f"{compiled} kernels ready in {place} ({seconds:.1f} s)")
 
 

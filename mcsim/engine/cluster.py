@@ -13,11 +13,12 @@ from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray, Law
 from mcsim.model.plan import Group, Plan
 
-KEPT = (16.0, 1024.0, np.inf)
+KEPT = (16.0, 64.0, 256.0, 1024.0, np.inf)
 """Devices kept per site and step at each depth of screening.
 
-None of the first 16 outranks the level in one step of e^16 = 9 million; it is then looked at
-with 1,024, and at last with all.
+Without stalls, none of the first 16 outranks the level in one step of e^16 = 9 million; it is then
+looked at with 64, and at last with all. With stalls, a device is kept where its step or its stall
+alone may bring it to the level, and fewer reach it: see `sampled.start_of`.
 """
 
 

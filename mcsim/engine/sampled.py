@@ -31,6 +31,9 @@ from mcsim.model.plan import Group, Plan
 
 _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
+_PILOT = 64
+_FEW = 8
+"""Steps that take as long one by one as some hundred together."""
 
 
 class SampledEngine:
@@ -50,37 +53,69 @@ class SampledEngine:
     def draw(self, replicate: int) -> SampledReplicate:
         """The cluster of a replicate with its thresholds."""
         cluster = draw_cluster(self._plan, self._laws, replicate)
-        cluster.screens(0)
-        return SampledReplicate(cluster, self._tables)
+        with np.errstate(**OVERFLOW):
+            return SampledReplicate(cluster, start_of(cluster), self._tables)
 
 
 @dataclass(frozen=True)
 class SampledReplicate:
-    """A cluster whose devices draw. tables: of each group, where all devices are counted."""
+    """A cluster whose devices draw. start: the depth of `KEPT` to begin with. tables: of each
+    group, where all devices are counted."""
 
     cluster: Cluster
+    start: int
     tables: Sequence[DeviceTables] | None = None
 
     def sample(self, first: int, count: int) -> Steps:
-        steps = sample_steps(self.cluster, first, count)
+        steps = sample_steps(self.cluster, first, count, self.start)
         if self.tables is None:
             return steps
         counts = all_devices(self.cluster, self.tables, first, steps.ready.max(axis=1))
         return dataclasses.replace(steps, devices=counts)
 
 
-def sample_steps(cluster: Cluster, first: int, count: int) -> Steps:
-    """Steps `first` to `first + count - 1` of a replicate."""
+def start_of(cluster: Cluster) -> int:
+    """The depth of `KEPT` at which few of the first steps must be looked at again."""
+    depth = 0
+    if any(group.stall is not None for group in cluster.plan.groups):
+        while depth + 2 < len(KEPT):
+            sure = _screened(cluster, 0, _PILOT, depth)[1]
+            if np.count_nonzero(~sure) <= _PILOT // 32:
+                break
+            depth += 1
+    cluster.screens(depth)
+    return depth
+
+
+def sample_steps(cluster: Cluster, first: int, count: int, start: int = 0) -> Steps:
+    """Steps `first` to `first + count - 1` of a replicate. start: as of `SampledReplicate`."""
     with np.errstate(**OVERFLOW):
-        ready, culprit, draw, busy = _arrivals(cluster, first, count, 0)
+        ready, culprit, draw, busy = _arrivals(cluster, first, count, start)
     time = step_times(cluster.plan, cluster.replicate, first, ready)
     return Steps(time, ready, culprit, draw, busy)
 
 
-def _arrivals(
+Arrivals = tuple[FloatArray, NDArray[np.int64], FloatArray, FloatArray]
+"""`ready`, `culprit`, `draw` and `busy` of `Steps`."""
+
+
+def _arrivals(cluster: Cluster, first: int, count: int, depth: int) -> Arrivals:
+    found, sure = _screened(cluster, first, count, depth)
+    unsure = np.flatnonzero(~sure)
+    # Few are looked at again one by one, many together with all others.
+    together = unsure.size > _FEW
+    for start, size in [(0, count)] if together else [(int(one), 1) for one in unsure]:
+        rows = unsure if together else np.array([start])
+        redone = _arrivals(cluster, first + start, size, depth + 1)
+        for values, better in zip(found, redone, strict=True):
+            values[rows] = better[rows - start]
+    return found
+
+
+def _screened(
     cluster: Cluster, first: int, count: int, depth: int
-) -> tuple[FloatArray, NDArray[np.int64], FloatArray, FloatArray]:
-    """`ready`, `culprit`, `draw` and `busy` of `Steps`."""
+) -> tuple[Arrivals, NDArray[np.bool_]]:
+    """The arrivals among what is kept, and in which steps none else can be later."""
     plan = cluster.plan
     levels, screens = cluster.screens(depth)
     shape = (count, len(plan.sites))
@@ -96,15 +131,11 @@ def _arrivals(
         ready[later, column] = latest[later]
         draw[later, column] = drawn[later]
         culprit[later, column] = index
+    sure = np.ones(count, np.bool_)
     if depth + 1 < len(KEPT):
-        sure = np.all(
-            [level.outranked_by(ready[:, i], draw[:, i]) for i, level in enumerate(levels)], axis=0
-        )
-        for again in np.flatnonzero(~sure):
-            redone = _arrivals(cluster, first + int(again), 1, depth + 1)
-            for values, better in zip((ready, culprit, draw, busy), redone, strict=True):
-                values[again] = better[0]
-    return ready, culprit, draw, busy
+        for site, level in enumerate(levels):
+            sure &= level.outranked_by(ready[:, site], draw[:, site])
+    return (ready, culprit, draw, busy), sure
 
 
 def _group_arrivals(

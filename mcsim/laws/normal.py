@@ -66,7 +66,7 @@ class LogNormal(Law):
 
     mean: float | None = fields.quantity("the mean", "own", default=None, above=0.0)
     cv: float | None = fields.quantity(
-        "coefficient of variation, sd / mean", None, default=None, at_least=0.0
+        "coefficient of variation, sd / mean", None, default=None, at_least=0.0, at_most=1e100
     )
     median: float | None = fields.quantity("the median", "own", default=None, above=0.0)
     sigma: float | None = fields.quantity(

@@ -11,7 +11,7 @@ from mcsim.laws import FloatArray
 from mcsim.model.arrival import Arrival, NotExact
 from mcsim.model.hazard import LEAST, MOST
 from mcsim.model.nodes import Bases, bins_for, nodes_of, sketch
-from mcsim.model.span import Axis, span
+from mcsim.model.span import Axis, ladder, span
 
 FIRST = float(np.log(-np.log1p(-LEAST)))
 LAST = float(np.log(-np.log1p(-MOST)))
@@ -28,6 +28,8 @@ _BLOCK = 2**15
 _ROOM = 8 * float(np.finfo(np.float64).eps)
 DEEP = 1e-8
 """A hazard below which less and less of its relative error matters."""
+BLUR = 256.0
+"""Doubles of a time within which log H is not followed: just before the end of a law."""
 
 
 class Group(NamedTuple):
@@ -99,8 +101,7 @@ def crowd(moving: Sequence[tuple[Arrival, Bases]]) -> tuple[list[Group], float]:
     are made more until both agree. Raises NotExact where they never do.
     """
     rough = [Group(arrival, bases, sketch(bases)) for arrival, bases in moving]
-    time = Axis(*ends(rough)).evenly(257)
-    y = np.minimum.accumulate(log_hazard(rough, time))
+    time, y = ladder(lambda time: log_hazard(rough, time), Axis(*ends(rough)))
     coarse = np.interp(-np.linspace(LAST, FIRST, 50), -y, time)
     hazard = hazards(rough, coarse).sum(axis=0)
     checked = np.interp(-_CHECKED, -y, time)

@@ -11,6 +11,7 @@ import numpy as np
 from mcsim.laws import FloatArray
 from mcsim.model.arrival import NotExact
 from mcsim.model.crowd import (
+    BLUR,
     DEEP,
     FIRST,
     LAST,
@@ -184,21 +185,20 @@ def _followed(groups: Sequence[Group], axis: Axis, most: int, tolerance: float) 
 
 def _off(groups: Sequence[Group], curve: Curve) -> tuple[float, float]:
     """How far the polynomials are off, as `deviation`, at places that they were not made from; and
-    how far, as that, the nearest doubles of a time are apart."""
+    how far the distribution function is at most from one double of time to the next."""
     time = curve.time(np.linspace(LAST, FIRST, _CHECKED))
     place = curve.axis.place(time)
     true = log_hazard(groups, time)
     error = curve.y(place) - true
     grain = curve.axis.grain(place) * np.abs(curve.y.slope(place))
     # What the nearest doubles of a time do to log H is not an error of the polynomials.
-    error = np.sign(error) * np.maximum(np.abs(error) - 32.0 * grain, 0.0)
+    error = np.sign(error) * np.maximum(np.abs(error) - BLUR * grain, 0.0)
     hazard = np.exp(true)
+    blur = float((np.exp(-hazard) * hazard * np.minimum(grain, 1.0)).max())
     if curve.ended:
         # What is left at the last time falls to nothing by the next double.
-        grain = np.append(grain, 1.0)
-        hazard = np.append(hazard, np.exp(curve.y.values[-1, -1]))
-        true, error = np.log(hazard), np.append(error, 0.0)
-    return deviation(np.exp(true + error), hazard), deviation(hazard * (1.0 + grain), hazard)
+        blur = max(blur, float(-np.expm1(-np.exp(curve.y.values[-1, -1]))))
+    return deviation(np.exp(true + error), hazard), blur
 
 
 def _breaks(groups: Sequence[Group], axis: Axis, most: int) -> FloatArray:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.laws import FloatArray
-from mcsim.model.crowd import DEEP, FIRST, LAST
+from mcsim.model.crowd import BLUR, DEEP, FIRST, LAST
 from mcsim.model.curve import Curve
 from mcsim.model.hazard import Indices
 from mcsim.model.panels import EPS
@@ -95,7 +95,7 @@ def _error(curve: Curve, time: FloatArray, level: FloatArray) -> FloatArray:
     """How far the distribution function is off where the table has log H = level at a time."""
     place = curve.axis.place(time)
     # What the nearest doubles of a time do to log H is not an error of the table.
-    blur = 32.0 * curve.axis.grain(place) * np.abs(curve.y.slope(place))
+    blur = BLUR * curve.axis.grain(place) * np.abs(curve.y.slope(place))
     error = np.maximum(np.abs(curve.y(place) - level) - blur, 0.0)
     hazard = np.exp(level)
     tail = 0.1 * np.minimum(1.0, hazard / DEEP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
@@ -13,6 +14,11 @@ from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run, SlowState
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
+
+LEAST_STEPS = MappingProxyType(
+    {"step_time_p50": 20, "step_time_p99": 1_000, "step_time_p999": 10_000}
+)
+"""With fewer, less than ten are expected beyond the quantile, and no error is claimed."""
 
 MOST_STEPS, MOST_REPLICATES = 10_000_000, 10_000
 """Where a run with a target stops, if it is not said."""
@@ -74,14 +80,26 @@ def _require_reachable(scenario: Scenario, plan: Plan) -> None:
         return
     statistic = plan.target.statistic
     within = plan.has_finite_variance or "_p" in statistic
-    among = plan.clusters_have_variance
+    among = plan.target.max_replicates == 1 or plan.clusters_have_variance
     if within and among:
+        _require_enough(scenario, plan.target)
         return
     advice = (
         'take a quantile, as target_statistic = "step_time_p50"' if among else "take one cluster"
     )
     message = f"a law has an infinite variance, so {statistic} has no standard error; {advice}"
     raise ScenarioError(scenario.name, [Problem("run.target_relative_error", message)])
+
+
+def _require_enough(scenario: Scenario, target: Target) -> None:
+    """Raise ScenarioError where the most steps are too few for an error of the quantile."""
+    least = LEAST_STEPS.get(target.statistic, 1)
+    if target.max_steps < least:
+        message = (
+            f"{target.max_steps:,} steps are too few for an error of {target.statistic};"
+            f" at least {least:,}"
+        )
+        raise ScenarioError(scenario.name, [Problem("run.max_steps", message)])
 
 
 def _target(run: Run) -> Target | None:

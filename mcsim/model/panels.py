@@ -82,7 +82,8 @@ class Panels:
             excess = self(found, panel) - y
             slope = self.slope(found, panel)
             low, high = np.where(excess > 0, found, low), np.where(excess > 0, high, found)
-            step = found - excess / np.where(slope < 0, slope, -np.inf)
+            falls = slope < 0
+            step = np.where(falls, found - excess / np.where(falls, slope, -1.0), np.inf)
             outside = ~((step >= low) & (step <= high))
             step = np.where(outside, 0.5 * (low + high), step)
             done = np.abs(step - found) <= 2 * EPS * np.abs(found)
@@ -149,8 +150,9 @@ def adapted(
         values = values.reshape(values.shape[0], *x.shape)
         size = np.abs(coefficients(values)[..., -_LAST:]).sum(axis=-1)
         blur = np.maximum(grain(low), grain(high))
-        steepest = (np.abs(np.diff(values[0])) / np.maximum(np.diff(x), blur[:, None])).max(axis=-1)
-        error = (size / (tolerance[:, None] + 4.0 * blur * steepest)).max(axis=0)
+        # Not the steepest: the rest of a panel is not excused by its end, which is divided off.
+        slope = np.abs(np.diff(values[0])) / np.maximum(np.diff(x), blur[:, None])
+        error = (size / (tolerance[:, None] + 4.0 * blur * np.median(slope, axis=-1))).max(axis=0)
         error[high - low <= 64.0 * blur] = 0.0
         rough = error > 1.0
         room = max(limit - count - low.size, 0)

@@ -175,17 +175,15 @@ class Plan:
 
     @property
     def clusters_have_variance(self) -> bool:
-        """Whether what differs between clusters has a variance: their mean has an error only then.
-
-        With one cluster nothing does.
-        """
+        """Whether what differs between clusters has a variance: only then has a mean over several
+        of them an error."""
         laws = [
             law
             for group in self.groups
             for law in (group.persistent, group.node, group.rack, group.site_factor)
             if law is not None
         ]
-        return self.replicates == 1 or all(law.variance() < math.inf for law in laws)
+        return all(law.variance() < math.inf for law in laws)
 
     @property
     def steps_remember(self) -> bool:

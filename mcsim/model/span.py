@@ -11,6 +11,7 @@ from mcsim.model.panels import EPS, Function
 
 _SLACK = 0.05
 _PLACES = 33
+_RUNGS, _RUNG = 257, 0.5
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,22 @@ def span(
         step *= 2.0
     start = _search(function, low, high, (levels[0], levels[0] + _SLACK), last=False)
     return start, _search(function, start, high, (levels[1] - _SLACK, levels[1]), last=True)
+
+
+def ladder(function: Function, axis: Axis) -> tuple[FloatArray, FloatArray]:
+    """Times from one end to the other, s, between which a falling function falls by small steps,
+    or which are next to each other; and its values there."""
+    time = axis.evenly(_RUNGS)
+    y = function(time)
+    while True:
+        place = axis.place(time)
+        wide = np.diff(place) > 4.0 * axis.grain(place[1:])
+        large = np.flatnonzero((y[:-1] - y[1:] > _RUNG) & wide)
+        if large.size == 0:
+            return time, np.minimum.accumulate(y)
+        between = axis.time(0.5 * (place[large] + place[large + 1]))
+        time = np.insert(time, large + 1, between)
+        y = np.insert(y, large + 1, function(between))
 
 
 def _search(

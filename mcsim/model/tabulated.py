@@ -14,6 +14,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from mcsim.laws import FloatArray, Law
+from mcsim.model.arrival import NotExact
 from mcsim.model.columns import LOG_HAZARD, Columns, derivative
 from mcsim.model.convolution import Scale, hazard_of_sum
 from mcsim.model.hazard import LEAST, MOST, Indices, end_of
@@ -34,6 +35,10 @@ _MOST_PANELS = 256
 _MANY = 1024
 """More base times than these are interpolated between that many."""
 _KEPT = 8
+_MOST_WORK, _MOST_WORK_A_RANGE = 4_000_000, 2_000_000
+"""Evaluations of the laws for a table, a second for a million: laws with many kinks need more,
+and are sampled in less time."""
+_TOO_LONG = "its step and its stall both vary, with too many kinks for a table of their sum"
 
 
 class Range(NamedTuple):
@@ -41,11 +46,13 @@ class Range(NamedTuple):
 
     base: shape (bases,), s. time: shape (bases, points), s. deviation: of the distribution
     function of one device (or a tenth of the relative one of its tail) between the base times.
+    work: evaluations of the laws that it took.
     """
 
     base: FloatArray
     time: FloatArray
     deviation: float
+    work: int
 
     def at(self, base: FloatArray) -> FloatArray:
         """Lagrange's polynomials; shape (n, points)."""
@@ -128,6 +135,7 @@ class Tabulated:
             here = rows[index == one]
             key = (int(one), width)
             if key not in self._ranges:
+                self._require_cheap(index, width)
                 self._ranges[key] = self._range(one * width, width)
             found = self._ranges[key]
             if found.deviation > _ENOUGH and width > _NARROWEST:
@@ -135,23 +143,36 @@ class Tabulated:
                 self._fill(time, place, here, 0.5 * width)
             time[here] = found.at(np.exp(place[here]))
 
+    def _require_cheap(self, index: Indices, width: float) -> None:
+        """Raise NotExact where the ranges of these numbers would take too long."""
+        known = [found.work for found in self._ranges.values()]
+        new = sum((int(one), width) not in self._ranges for one in np.unique(index))
+        if known and new * max(known) > _MOST_WORK:
+            raise NotExact(_TOO_LONG)
+
     def _range(self, start: float, width: float) -> Range:
+        work: list[int] = []
         base = np.exp(start + width * _CHEBYSHEV)
-        found = Range(base, np.stack([self._column(float(one)) for one in base]), 0.0)
+        time = np.stack([self._column(float(one), work) for one in base])
         # Half way between two of the base times, in the middle.
         middle = np.exp(np.array([start + 0.5 * width]))
-        true = self._column(float(middle[0]))
+        true = self._column(float(middle[0]), work)
+        found = Range(base, time, 0.0, sum(work))
         error = np.abs(found.at(middle)[0] - true) / np.maximum(-derivative(true[None])[0], 1e-300)
         hazard = np.exp(LOG_HAZARD)
         weight = np.maximum(hazard * np.exp(-hazard), np.where(hazard < 1.0, 0.1, 0.0))
         steady = true[1:] < true[:-1]
         return found._replace(deviation=float((error * weight)[1:][steady].max(initial=0.0)))
 
-    def _column(self, base: float) -> FloatArray:
-        """Times at LOG_HAZARD for a base time."""
+    def _column(self, base: float, work: list[int]) -> FloatArray:
+        """Times at LOG_HAZARD for a base time. work: is added to."""
         step, stall = self._scales
+        places = step.value.size + stall.value.size
 
         def log_hazard(time: FloatArray) -> FloatArray:
+            work.append(time.size * places)
+            if sum(work) > _MOST_WORK_A_RANGE:
+                raise NotExact(_TOO_LONG)
             with np.errstate(divide="ignore"):
                 return np.asarray(np.log(hazard_of_sum(step, stall, base, time)))
 

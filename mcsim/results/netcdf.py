@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import netCDF4
+import numpy as np
 import xarray as xr
 
 from mcsim.errors import ResultError
@@ -66,8 +67,10 @@ def _check(dataset: xr.Dataset, path: Path) -> None:
             if file.variables[str(name)].shape != variable.shape:
                 raise OSError(errno.EIO, f"{name} reads back with another shape")
             file.variables[str(name)][...]
-        if any(file.getncattr(name) != value for name, value in dataset.attrs.items()):
-            raise OSError(errno.EIO, "the attributes read back differently")
+        for name, value in dataset.attrs.items():
+            # What is not a number is the same as what is not a number.
+            if not np.array_equal(file.getncattr(name), value, equal_nan=isinstance(value, float)):
+                raise OSError(errno.EIO, f"the attribute {name} reads back differently")
 
 
 def _reason(error: Exception, target: Path, size: int) -> str:

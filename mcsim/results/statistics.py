@@ -186,7 +186,23 @@ class Summary:
         p, n = np.array(QUANTILES), self.independent_steps
         away = np.sqrt(p * (1 - p) / n)
         low, high = (self.quantile(np.clip(p + side, 0, 1)) for side in (-away, away))
-        return np.where(np.minimum(p, 1 - p) * n >= 10, (high - low) / 2, np.nan)
+        error = np.hypot((high - low) / 2, self._of_bins(p))
+        return np.where(np.minimum(p, 1 - p) * n >= 10, error, np.nan)
+
+    def _of_bins(self, p: FloatArray) -> FloatArray:
+        """What the straight line inside a quantile's bin may be off, s; shape (replicates, p).
+
+        Half of the bin where all steps are in it, and the less the fewer are.
+        """
+        rows = []
+        for replicate in self.replicates:
+            counts = replicate.histogram.counts
+            share = counts / counts.sum()
+            at = np.minimum(np.searchsorted(np.cumsum(share), p), counts.size - 1)
+            lower, upper = edges_of(replicate.histogram.number[at])
+            width = np.minimum(upper, replicate.longest) - np.maximum(lower, replicate.shortest)
+            rows.append(0.5 * width * share[at])
+        return np.array(rows)
 
     def device_counts(self, which: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Counts of all devices' `times` or `waits` where they are kept, without empty ends.
@@ -210,7 +226,15 @@ class Summary:
         return self.share([r.site_culprits for r in self.replicates])
 
     def share_stderr(self, share: FloatArray) -> FloatArray:
-        return np.sqrt(share * (1 - share) / self.independent_steps)
+        """Standard errors of shares, shape (replicates, any), which do not vanish with the share.
+
+        Source: Agresti & Coull, American Statistician 52 (1998): two more of either outcome.
+        """
+        if share.shape[1] == 1:
+            return np.zeros_like(share)
+        n = self.independent_steps + 4
+        likely = (share * self.independent_steps + 2) / n
+        return np.asarray(np.sqrt(likely * (1 - likely) / n))
 
 
 def over_replicates(values: FloatArray, within: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -237,7 +261,7 @@ def overall(statistic: Statistic, summary: Summary) -> tuple[FloatArray, FloatAr
         # The clusters tell the error, if there are several.
         within = within if plan.replicates == 1 else np.zeros_like(values)
     mean, error = over_replicates(values, within)
-    exists = statistic.bounded or plan.clusters_have_variance
+    exists = statistic.bounded or plan.replicates == 1 or plan.clusters_have_variance
     return mean, error if exists else np.full_like(error, np.nan)
 
 
