@@ -11,6 +11,7 @@ from mcsim.engine.cluster import Cluster, draw_cluster
 from mcsim.engine.draws import complete
 from mcsim.engine.philox import Purpose, key_of, word_3
 from mcsim.engine.screening import GroupLaws
+from mcsim.engine.states import spells_of
 from mcsim.engine.steps import Steps
 from mcsim.model import Plan
 
@@ -35,6 +36,10 @@ def arrivals(cluster: Cluster, step: int) -> list[tuple[np.ndarray, np.ndarray]]
 
         survival = draws(Purpose.STEP)
         time = cluster.base[index].copy()
+        spells = spells_of(plan, index, cluster.replicate, step, 1)
+        if spells is not None:
+            _, slow, factor = spells.steps(step, 1)
+            time[slow] *= factor
         if group.step is not None:
             time = time * group.step.quantile(survival)
         if group.stall is not None:

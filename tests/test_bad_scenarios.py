@@ -152,7 +152,8 @@ LATER_KEYS = [
         "not available in this version",
     ),
     one("age of devices", {"count = 8": 'count = 8\nage = "1 d"'}, 29, "fleet[0].age", "not avail"),
-    one("loss of links", {"distance": "loss = 0.1\ndistance"}, 17, "link[0].loss", "not avail"),
+    one("age of links", {"distance": 'age = "1 d"\ndistance'}, 17, "link[0].age", "not avail"),
+    one("loss of all", {"distance": "loss = 1\ndistance"}, 17, "link[0].loss", "below 1"),
     one(
         "backup replicas",
         {'policy = "bsp"': "wait_for = 3"},

@@ -12,34 +12,28 @@ import mcsim
 from mcsim.errors import ScenarioError
 from mcsim.model import Barrier, lower
 from mcsim.model.barrier import slowest_of, step_end
-from mcsim.model.collectives import cheapest, double_binary_tree, ring
+from mcsim.model.collectives import COLLECTIVES
 
 CONSTANT = {"law": "constant", "value": "1 ms"}
+
+
+def all_reduce(ranks, payload, latency, bandwidth):
+    """What `auto` takes."""
+    known = COLLECTIVES["all-reduce"]
+    return min(
+        known[name].seconds(ranks, payload, latency, bandwidth)
+        for name in ("ring", "double-binary-tree")
+    )
+
+
+def ring(ranks, payload, latency, bandwidth):
+    return COLLECTIVES["all-reduce"]["ring"].seconds(ranks, payload, latency, bandwidth)
 
 
 def barrier(*fleet, gradient="1 GB", **parts):
     return lower(
         scenario(*fleet, workload={"gradient": gradient, **parts.pop("workload", {})}, **parts)
     ).barrier
-
-
-def test_ring_agrees_with_the_published_values(shared_data):
-    import json
-
-    cases = json.loads((shared_data / "validation_cases.json").read_text())["cases"]
-    values = next(case["values"] for case in cases if case["id"] == "G5")
-    assert ring(8, 1e9, 1e-6, 450e9) == pytest.approx(values["n8_1e9B_450e9Bps_1us"], rel=1e-12)
-    assert ring(1024, 1e9, 5e-6, 50e9) == pytest.approx(values["n1024_1e9B_50e9Bps_5us"], rel=1e-12)
-
-
-def test_the_formulas():
-    assert ring(8, 1e9, 1e-6, 450e9) == pytest.approx(0.003902888888888889, rel=1e-12)
-    assert ring(1024, 1e9, 5e-6, 50e9) == pytest.approx(0.0501909375, rel=1e-12)
-    assert double_binary_tree(1024, 1e9, 5e-6, 50e9) == pytest.approx(20 * 5e-6 + 0.04, rel=1e-12)
-    assert double_binary_tree(1025, 0, 1, 1) == 22
-    for algorithm in (ring, double_binary_tree, cheapest):
-        assert algorithm(1, 1e9, 1, 1) == 0
-    assert cheapest(1024, 1e9, 5e-6, 50e9) < ring(1024, 1e9, 5e-6, 50e9)
 
 
 def test_no_payload_or_no_network_costs_nothing():
@@ -70,7 +64,7 @@ def test_the_smallest_node_carries_the_largest_share():
         {"count": 144, "devices_per_node": 72},
         network={"site": level},
     )
-    assert found.up[0] + found.down[0] == pytest.approx(cheapest(12, 1e9 / 8, 0, 50e9), rel=1e-12)
+    assert found.up[0] + found.down[0] == pytest.approx(all_reduce(12, 1e9 / 8, 0, 50e9), rel=1e-12)
 
 
 def test_bandwidth_inside_a_node_comes_from_the_catalogue():
@@ -144,27 +138,37 @@ def test_the_slowest_of_n_has_the_law_of_the_maximum():
         assert np.allclose(-np.expm1(n * np.log1p(-one)), survival, rtol=1e-12)
 
 
-def test_delays_are_those_of_the_slowest_participant():
+def test_each_round_waits_for_its_slowest_message():
     delay = {"law": "exponential", "mean": "1 ms"}
-    asked = scenario(
-        {"count": 1000, "devices_per_node": 4},
-        workload={"gradient": 0},
-        network={"site": {"bandwidth": 1, "delay": delay}},
-        steps=20_000,
-        keep="steps",
-    )
-    found = mcsim.run(asked)
-    expected = 1e-3 * math.fsum(1 / i for i in range(1, 251))
-    error = found.communication_time_mean_stderr.item()
-    assert abs(found.communication_time_mean.item() - expected) < 5 * error
-    assert np.unique(found.step_time).size == 20_000
+    for algorithm, rounds in (("double-binary-tree", 16), ("ring", 498)):
+        level = {"bandwidth": 1, "delay": delay, "algorithm": algorithm}
+        asked = scenario(
+            {"count": 1000, "devices_per_node": 4},
+            workload={"gradient": 0},
+            network={"site": level},
+            steps=20_000,
+            keep="steps",
+        )
+        found = mcsim.run(asked)
+        each = 1e-3 * math.fsum(1 / i for i in range(1, 251))
+        error = found.communication_time_mean_stderr.item()
+        assert abs(found.communication_time_mean.item() - rounds * each) < 5 * error
+        spread = 1e-3 * math.sqrt(rounds * math.fsum(1 / i**2 for i in range(1, 251)))
+        assert abs(found.step_time_std.item() - spread) < 5 * found.step_time_std_stderr.item()
+        assert np.unique(found.step_time).size == 20_000
+        law = mcsim.law(asked)
+        assert law.mean() - 1 == pytest.approx(rounds * each, rel=1e-6)
+        assert law.std() == pytest.approx(spread, rel=1e-4)
 
 
 def test_links_wait_for_the_slowest_link():
     parts = triangle(distance=0, bandwidth=1, delay={"law": "exponential", "mean": 1})
-    found = mcsim.run(scenario(*FLEET, workload={"gradient": 0}, steps=20_000, **parts))
+    asked = scenario(*FLEET, workload={"gradient": 0}, steps=20_000, **parts)
+    found = mcsim.run(asked)
     error = found.communication_time_mean_stderr.item()
-    assert abs(found.communication_time_mean.item() - (1 + 1 / 2 + 1 / 3)) < 5 * error
+    # A ring of three has four rounds, in each of which all three links carry messages.
+    assert abs(found.communication_time_mean.item() - 4 * (1 + 1 / 2 + 1 / 3)) < 5 * error
+    assert mcsim.law(asked).mean() - 1 == pytest.approx(4 * (1 + 1 / 2 + 1 / 3), rel=1e-6)
 
 
 def some_barrier(overlap):

@@ -86,6 +86,13 @@ count = 4
 LAW = {"law": "exponential", "mean": 0.25}
 
 # Every key there is, so that each can be changed alone.
+SLOW = {"every": "2 d", "duration": "1 h", "factor": LAW}
+
+JITTER = {
+    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
+    **dict.fromkeys(("slow", "slow_node", "slow_rack"), SLOW),
+}
+
 FULL = {
     "name": "full",
     "run": {
@@ -116,13 +123,19 @@ FULL = {
             "medium": "hollow-core",
             "latency": "1 us",
             "delay": LAW,
+            "utilisation": 0.5,
+            "queue": "m/d/1",
+            "loss": 1e-6,
+            "protocol": "tcp",
+            "packet": 9000,
+            "connections": 16,
         }
     ],
     "network": {
         level: {"bandwidth": "1 GB/s", "latency": "1 us", "delay": LAW, "algorithm": "ring"}
         for level in ("node", "site")
     },
-    "jitter": dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
+    "jitter": JITTER,
     "fleet": [
         {
             "name": "own",
@@ -133,7 +146,7 @@ FULL = {
             "efficiency": 0.5,
             "devices_per_node": 2,
             "nodes_per_rack": 2,
-            "jitter": dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
+            "jitter": JITTER,
         }
     ],
     "sync": {"policy": "bsp"},
@@ -187,7 +200,19 @@ OTHER = {
         for place in ("", "fleet[0].")
         for key in ("persistent", "node", "rack", "site", "step", "stall")
     },
+    **{
+        f"{place}jitter.{state}.{key}": other
+        for place in ("", "fleet[0].")
+        for state in ("slow", "slow_node", "slow_rack")
+        for key, other in (("every", "1 d"), ("duration", "2 h"), ("factor", OTHER_LAW))
+    },
     "link[0].delay": OTHER_LAW,
+    "link[0].utilisation": 0.25,
+    "link[0].queue": "m/m/1",
+    "link[0].loss": 1e-5,
+    "link[0].protocol": "go-back-n",
+    "link[0].packet": 4096,
+    "link[0].connections": 1,
 }
 
 QUANTILES = {"values": [1, 2, 3], "probabilities": [0, 0.5, 1]}
@@ -331,7 +356,11 @@ def table_of(required=None, **optional):
     return st.fixed_dictionaries(required or {}, optional=optional)
 
 
-jitters = table_of(**dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), laws))
+slow_states = table_of({"every": positive, "duration": positive, "factor": laws})
+jitters = table_of(
+    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), laws),
+    **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
+)
 
 
 @st.composite

@@ -20,7 +20,7 @@ from mcsim.laws import (
 )
 from mcsim.model.barrier import slowest_of, step_end
 from mcsim.model.maximum import Members, maximum_law
-from mcsim.model.plan import Barrier, Delay
+from mcsim.model.plan import Barrier, Delay, Messages
 from mcsim.model.step_law import StepLaw, mixture_of
 
 DRAWS = 1_000_000
@@ -32,8 +32,12 @@ def site(count, step, stall=None, scale=1.0):
     return maximum_law([Members(base, step, stall)])
 
 
-def delay(level, where, law, participants=1):
-    return Delay(level, 0, where, law, participants)
+def delay(level, where, law, participants=1, rounds=1):
+    return Delay(where, rounds, (Messages(level, 0, law, participants),))
+
+
+def links(*laws, rounds=1):
+    return Delay(None, rounds, tuple(Messages("link", 0, law, 1) for law in laws))
 
 
 @cache
@@ -41,18 +45,26 @@ def arrivals(law, place):
     return law.quantile(np.random.default_rng(100 + place).random(DRAWS))
 
 
+def waited(delay, random):
+    total = np.zeros(DRAWS)
+    for _ in range(delay.rounds):
+        total += np.max(
+            [
+                one.law.quantile(slowest_of(random.random(DRAWS), one.participants))
+                for one in delay.messages
+            ],
+            axis=0,
+            initial=0.0,
+        )
+    return total
+
+
 def drawn(sites, barrier):
     random = np.random.default_rng(5)
     ready = np.stack([arrivals(law, place) for place, law in enumerate(sites)], axis=1)
     delays = np.empty((DRAWS, 0))
     if barrier is not None and barrier.delays:
-        delays = np.stack(
-            [
-                one.law.quantile(slowest_of(random.random(DRAWS), one.participants))
-                for one in barrier.delays
-            ],
-            axis=1,
-        )
+        delays = np.stack([waited(one, random) for one in barrier.delays], axis=1)
     return step_end(barrier, ready, delays)
 
 
@@ -79,11 +91,27 @@ CASES = {
             (0.1, 0.05),
             0.05,
             0.31,
-            (
-                LINK,
-                delay("link", None, Exponential(0.02)),
-                delay("link", None, Constant(0.005)),
-            ),
+            (links(LogNormal(median=0.01, sigma=0.8), Exponential(0.02), Constant(0.005)),),
+        ),
+    ),
+    "two links, four rounds": (
+        TWO,
+        Barrier(
+            (0.1, 0.2),
+            (0.1, 0.05),
+            0.05,
+            0.31,
+            (links(LogNormal(median=0.01, sigma=0.8), Exponential(0.02), rounds=4),),
+        ),
+    ),
+    "rounds inside a site": (
+        ONE,
+        Barrier(
+            (0.1,),
+            (0.1,),
+            0.0,
+            0.2,
+            (delay("site", 0, LogNormal(median=1e-3, sigma=0.8), 1000, 7),),
         ),
     ),
     "site": (ONE, Barrier((0.1,), (0.1,), 0.0, 0.0, (SWITCH,))),

@@ -9,14 +9,20 @@ import numpy as np
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
-from mcsim.model.barrier import slowest_of, step_end
-from mcsim.model.plan import Delay, Plan
+from mcsim.model.arrival import NotExact
+from mcsim.model.barrier import step_end
+from mcsim.model.delays import law_of_delay, slowest
+from mcsim.model.hazard import Quantiles
+from mcsim.model.plan import Delay, Messages, Plan
 
 OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 """For np.errstate, of each thread: what overflows is infinite, and found in the step times."""
 
 _LONGEST = 1e60
 """s; the fourth powers of times are summed."""
+
+_MOST_DRAWN = 64
+"""Rounds of messages that are drawn one by one."""
 
 _PURPOSE = {
     "node": Purpose.NODE_DELAY,
@@ -45,12 +51,37 @@ def _delays(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
     steps = np.arange(first, first + count, dtype=np.uint32)
     out = np.empty((count, len(delays)))
     for column, delay in enumerate(delays):
-        out[:, column] = _slowest(plan, replicate, steps, delay)
+        out[:, column] = _in_rounds(plan, replicate, steps, delay)
     return out
 
 
-def _slowest(plan: Plan, replicate: int, steps: Words, delay: Delay) -> FloatArray:
-    last = word_3(replicate, _PURPOSE[delay.level])
-    identity = np.uint32(delay.identity)
-    drawn = survivals(np.zeros_like(steps), steps, identity, last, *key_of(plan.seed))
-    return delay.law.quantile(slowest_of(drawn, delay.participants))
+def _in_rounds(plan: Plan, replicate: int, steps: Words, delay: Delay) -> FloatArray:
+    """The sum over the rounds of the slowest message of each, s; shape (steps,).
+
+    Few rounds are drawn one by one; of many the sum, by its law, in a single draw, where it has
+    one that can be tabulated.
+    """
+    law = _law_of_many(delay)
+    rounds = 1 if law is not None else delay.rounds
+    number = np.repeat(np.arange(rounds, dtype=np.uint32), steps.size)
+    step = np.tile(steps, rounds)
+
+    def draws(messages: Messages) -> FloatArray:
+        last = word_3(replicate, _PURPOSE[messages.level])
+        return survivals(number, step, np.uint32(messages.identity), last, *key_of(plan.seed))
+
+    if law is not None:
+        return law.quantile(draws(delay.messages[0]))
+    waits = np.zeros(number.size)
+    for messages in delay.messages:
+        np.maximum(waits, slowest(messages).quantile(draws(messages)), out=waits)
+    return np.asarray(waits.reshape(rounds, steps.size).sum(axis=0))
+
+
+def _law_of_many(delay: Delay) -> Quantiles | None:
+    if delay.rounds <= _MOST_DRAWN:
+        return None
+    try:
+        return law_of_delay(delay)
+    except NotExact:
+        return None

@@ -59,6 +59,10 @@ class Purpose(IntEnum):
     SITE_DELAY = 33
     LINK_DELAY = 34
     EXACT = 48
+    # Of each level two: refreshes, and the state before the first.
+    SLOW_DEVICE = 64
+    SLOW_NODE = 66
+    SLOW_RACK = 68
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:

@@ -22,11 +22,12 @@ from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
 from mcsim.engine.devices import DeviceTables, all_devices
 from mcsim.engine.draws import complete
 from mcsim.engine.ends import OVERFLOW, step_times
-from mcsim.engine.philox import Purpose, key_of, word_3
+from mcsim.engine.philox import Purpose, Words, key_of, word_3
 from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
+from mcsim.engine.states import Spells, spells_of
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
-from mcsim.model.plan import Plan
+from mcsim.model.plan import Group, Plan
 
 _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
@@ -142,9 +143,11 @@ def _group_arrivals(
     cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The last arrival, its draw and the surplus over the expected times, per step."""
-    batch = max(1, int(_MAX_KEPT / (screened.kept + 1)))
+    group = cluster.plan.groups[index]
+    spells = spells_of(cluster.plan, index, cluster.replicate, first, count)
+    batch = max(1, int(_MAX_KEPT / (screened.kept + mean_slow(group) + 1)))
     parts = [
-        _batch_arrivals(cluster, index, screened, at, min(batch, first + count - at))
+        _batch_arrivals(cluster, index, screened, spells, at, min(batch, first + count - at))
         for at in range(first, first + count, batch)
     ]
     latest, drawn, surplus = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -152,36 +155,29 @@ def _group_arrivals(
 
 
 def _batch_arrivals(
-    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
+    cluster: Cluster,
+    index: int,
+    screened: GroupScreen,
+    spells: Spells | None,
+    first: int,
+    count: int,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    group = cluster.plan.groups[index]
+    group, base = cluster.plan.groups[index], cluster.base[index]
     kept, number = _kept(cluster, index, screened, first, count)
     device, step, code = in_order(kept, number, first)
-    identity = np.uint32(group.identity)
-    key = key_of(cluster.plan.seed)
-
-    def draws(purpose: Purpose) -> tuple[FloatArray, NDArray[np.bool_]]:
-        return complete(device, step, identity, word_3(cluster.replicate, purpose), *key)
-
-    survival, rare = draws(Purpose.STEP)
-    time = cluster.base[index][device]
-    if group.step is not None:
-        time = time * group.step.quantile(survival)
-    late, rare_stall, of_stall = survival, rare, screened.step
-    if group.stall is not None and screened.stall is not None:
-        late, rare_stall = draws(Purpose.STALL)
-        of_stall = screened.stall
-        time = time + group.stall.quantile(late)
+    draws = _Draws(cluster, index, device, step)
+    time = draws.time(base[device])
+    of_stall = screened.stall or screened.step
     excess = np.empty_like(time)
     judge(
         code,
-        survival,
-        rare,
+        draws.survival,
+        draws.rare,
         screened.step.entry,
         screened.step.threshold,
         screened.stall is not None,
-        late,
-        rare_stall,
+        draws.stall_survival,
+        draws.stall_rare,
         of_stall.entry,
         of_stall.threshold,
         screened.expected,
@@ -190,8 +186,75 @@ def _batch_arrivals(
     )
     latest, drawn, surplus = (np.empty(count) for _ in range(3))
     offsets = np.concatenate([[0], np.cumsum(number)])
-    last_of_each(offsets, time, survival, excess, latest, drawn, surplus)
-    return latest, drawn, surplus
+    if spells is None:
+        last_of_each(offsets, time, draws.survival, excess, latest, drawn, surplus)
+        return latest, drawn, surplus
+    row, slow, factor = spells.steps(first, count)
+    # What is slow now counts by its slow time alone.
+    kept_twice = _among(step.astype(np.int64) - first, device, row, slow, group.count)
+    time[kept_twice], excess[kept_twice] = -np.inf, 0.0
+    last_of_each(offsets, time, draws.survival, excess, latest, drawn, surplus)
+    draws = _Draws(cluster, index, slow, (row + first).astype(np.uint32))
+    time = draws.time(base[slow] * factor)
+    offsets = np.searchsorted(row, np.arange(count + 1))
+    others = tuple(np.empty(count) for _ in range(3))
+    last_of_each(offsets, time, draws.survival, time - screened.expected[slow], *others)
+    later = (others[0] > latest) | ((others[0] == latest) & (others[1] < drawn))
+    return (
+        np.where(later, others[0], latest),
+        np.where(later, others[1], drawn),
+        surplus + others[2],
+    )
+
+
+def mean_slow(group: Group) -> float:
+    """How many devices are slow in a step, on average."""
+    states = (group.slow, group.slow_node, group.slow_rack)
+    return group.count * sum(slow.share for slow in states if slow is not None)
+
+
+def _among(
+    row: NDArray[np.int64],
+    device: NDArray[np.int64],
+    slow_row: NDArray[np.int64],
+    slow_device: NDArray[np.int64],
+    devices: int,
+) -> NDArray[np.bool_]:
+    """Which pairs of row and device are among the slow ones, which are in order."""
+    slow = slow_row * devices + slow_device
+    if slow.size == 0:
+        return np.zeros(row.size, np.bool_)
+    pair = row * devices + device
+    at = np.minimum(np.searchsorted(slow, pair), slow.size - 1)
+    return np.asarray(slow[at] == pair)
+
+
+class _Draws:
+    """The draws of some devices of a group in some steps, and whether they are rare."""
+
+    def __init__(
+        self, cluster: Cluster, index: int, device: NDArray[np.int64], step: Words
+    ) -> None:
+        self.group = cluster.plan.groups[index]
+        key = key_of(cluster.plan.seed)
+        identity = np.uint32(self.group.identity)
+
+        def draws(purpose: Purpose) -> tuple[FloatArray, NDArray[np.bool_]]:
+            return complete(device, step, identity, word_3(cluster.replicate, purpose), *key)
+
+        self.survival, self.rare = draws(Purpose.STEP)
+        self.stall_survival, self.stall_rare = self.survival, self.rare
+        if self.group.stall is not None:
+            self.stall_survival, self.stall_rare = draws(Purpose.STALL)
+
+    def time(self, base: FloatArray) -> FloatArray:
+        """The times of devices that take `base` without this step's jitter, s."""
+        time = base
+        if self.group.step is not None:
+            time = time * self.group.step.quantile(self.survival)
+        if self.group.stall is not None:
+            time = time + self.group.stall.quantile(self.stall_survival)
+        return time
 
 
 def _kept(

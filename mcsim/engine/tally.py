@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.engine.blocking import Blocking
 from mcsim.engine.histogram import Histogram
 from mcsim.engine.steps import DeviceCounts, Steps
 from mcsim.laws import FloatArray
@@ -79,7 +80,8 @@ class Sums:
         device of each group.
     shortest, longest: s. culprits: shape (groups,), steps whose last arrival was in the group.
     site_culprits: shape (sites,). times: s, of each step, in pieces, if they are kept.
-    devices: counts of all devices' times, if they are kept.
+    devices: counts of all devices' times, if they are kept. blocking: of the same columns as the
+        moments, if steps remember those before.
     """
 
     moments: Moments
@@ -90,6 +92,7 @@ class Sums:
     site_culprits: NDArray[np.int64]
     times: tuple[FloatArray, ...] = ()
     devices: DeviceCounts | None = None
+    blocking: Blocking | None = None
 
     @property
     def step_time(self) -> FloatArray:
@@ -117,6 +120,7 @@ class Sums:
             np.bincount(last_site, minlength=len(plan.sites)),
             (steps.time,) if plan.keep_steps else (),
             steps.devices,
+            Blocking.of(row, BLOCK) if plan.steps_remember else None,
         )
 
     def joined(self, other: Sums) -> Sums:
@@ -130,6 +134,7 @@ class Sums:
             self.site_culprits + other.site_culprits,
             self.times + other.times,
             self.devices + other.devices if self.devices and other.devices else None,
+            self.blocking.joined(other.blocking) if self.blocking and other.blocking else None,
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from mcsim.engine.compile import KERNELS
 from mcsim.engine.engines import engine_of
 from mcsim.engine.simulate import simulate
 from mcsim.laws import LAWS
-from mcsim.model.plan import Group, Plan, SitePlan
+from mcsim.model.plan import Group, Plan, SitePlan, Slow
 
 
 def warm_up() -> int:
@@ -17,12 +18,12 @@ def warm_up() -> int:
     Result: their number.
     """
     for engine, keep in (("exact", "summary"), ("sampled", "summary"), ("sampled", "devices")):
-        plan = _every_path(keep)
+        plan = _every_path(engine, keep)
         simulate(plan, threads=1, engine=engine_of(engine, plan))
     return sum(bool(kernel.signatures) for kernel in KERNELS)
 
 
-def _every_path(keep: str) -> Plan:
+def _every_path(engine: str, keep: str) -> Plan:
     """A small plan that needs every kernel."""
     number = itertools.count()
     jitter, stall = LAWS["lognormal"](mean=1.0, cv=0.1), LAWS["exponential"](mean=0.1)  # type: ignore[call-arg]
@@ -35,4 +36,6 @@ def _every_path(keep: str) -> Plan:
         )
 
     groups = (group(2_000, False), group(100, True))
+    if engine == "sampled" and keep == "summary":
+        groups = (replace(groups[0], slow=Slow(0.1, 0.1, jitter)), groups[1])
     return Plan(0, 64, 1, "auto", keep, groups, (SitePlan("main", 0),), None, 1.0)

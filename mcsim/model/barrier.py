@@ -31,11 +31,11 @@ def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> F
     if barrier is None:
         return last
     arrival = (1 - barrier.overlap) * ready + np.array(barrier.up)
-    across = np.zeros(last.shape)
+    across = np.full(last.shape, barrier.across)
     for column, one in enumerate(barrier.delays):
         if one.site is None:
-            np.maximum(across, delay[:, column], out=across)
+            across += delay[:, column]
         else:
             arrival[:, one.site] += delay[:, column]
-    met = arrival.max(axis=1) + (barrier.across + across)
+    met = arrival.max(axis=1) + across
     return np.asarray(np.maximum(last, met + max(barrier.down)))

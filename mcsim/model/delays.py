@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from mcsim.laws import Constant, FloatArray
+from mcsim.model.arrival import NotExact
 from mcsim.model.barrier import slowest_of
 from mcsim.model.convolution import Scale, hazard_of_sum
 from mcsim.model.curve_law import law_of
-from mcsim.model.hazard import LEAST, MOST, Quantiles, jumps_of
-from mcsim.model.plan import Delay
+from mcsim.model.hazard import LEAST, MOST, Quantiles, has_atoms, jumps_of
+from mcsim.model.plan import Delay, Messages
 
 QUADRATURE = 2.8, -41.0
 """Log hazards found by quadrature: survivals of 1 - 7e-8 to 1.6e-18. Its tails end where those of
@@ -70,11 +72,38 @@ class Moved:
         return self.law.knots() + self.shift
 
 
-def slowest(delay: Delay) -> Quantiles:
-    """The law of a delay, s."""
-    law = Slowest(delay.law, delay.participants)
+def slowest(messages: Messages) -> Quantiles:
+    """The law of the slowest of some like messages, s."""
+    law = Slowest(messages.law, messages.participants)
     value = always(law)
     return law if value is None else Constant(value)
+
+
+@lru_cache(maxsize=64)
+def law_of_delay(delay: Delay) -> Quantiles:
+    """The law of a delay over all of its rounds, s; by doubling their number.
+
+    Raises NotExact where the sum would have atoms.
+    """
+    one, rounds = latest([slowest(messages) for messages in delay.messages]), delay.rounds
+    if rounds > 1 and always(one) is None and has_atoms(one):
+        raise NotExact(
+            "the delay of a message takes single values with a probability of their own, and"
+            f" {rounds:,} rounds of them add up"
+        )
+    found: Quantiles = Constant(0.0)
+    while rounds:
+        if rounds & 1:
+            found = _sum(found, one)
+        rounds >>= 1
+        if rounds:
+            one = _twice(one)
+    return found
+
+
+def _twice(law: Quantiles) -> Quantiles:
+    value = always(law)
+    return sum_of_laws(law, 1.0, law) if value is None else Constant(2.0 * value)
 
 
 def always(law: Quantiles) -> float | None:

@@ -207,8 +207,10 @@ def _network(plan: Plan, payload: float | None) -> list[str]:
     if len(plan.sites) > 1:
         lines.append(f"                {show(barrier.across, 'time')} between the sites")
     lines += [
-        f"delay           {delay.level}: the slowest of {delay.participants:,},"
-        f" {type(delay.law).name}, mean of one {show(delay.law.expectation(), 'time')}"
+        f"delay           {messages.level}: {delay.rounds:,} round(s), each the slowest of"
+        f" {messages.participants:,}, {type(messages.law).name}, mean of one"
+        f" {show(messages.law.expectation(), 'time')}"
         for delay in barrier.delays
+        for messages in delay.messages
     ]
     return [*lines, f"overlap         {100 * barrier.overlap:g} % of the compute time"]

@@ -85,7 +85,7 @@ def end_of(law: Law) -> float:
     return float(largest) if ended else np.inf
 
 
-def is_constant(law: Law | None) -> bool:
+def is_constant(law: Quantiles | None) -> bool:
     """Whether every value is the same, as near as doubles can tell."""
     if law is None:
         return True
@@ -93,7 +93,7 @@ def is_constant(law: Law | None) -> bool:
     return bool(ends[0] == ends[1])
 
 
-def has_atoms(law: Law | None) -> bool:
+def has_atoms(law: Quantiles | None) -> bool:
     """Whether single values have a probability of their own."""
     if is_constant(law):
         return True
@@ -109,7 +109,7 @@ def has_atoms(law: Law | None) -> bool:
     return bool(np.any((own > 1e-15) & (own > 100.0 * beside)))
 
 
-def _between(law: Law, low: FloatArray, high: FloatArray) -> FloatArray:
+def _between(law: Quantiles, low: FloatArray, high: FloatArray) -> FloatArray:
     """P(low < X <= high), from the smaller tail."""
     upper = law.survival(low) - law.survival(high)
     lower = law.distribution(high) - law.distribution(low)

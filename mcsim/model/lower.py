@@ -13,12 +13,13 @@ from mcsim.model.plan import (
     Group,
     Plan,
     SitePlan,
+    Slow,
     Target,
     identity_of,
     require_distinct,
 )
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run
+from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run, SlowState
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
@@ -37,8 +38,10 @@ def lower(scenario: Scenario) -> Plan:
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
     sites = tuple(SitePlan(name, identity_of(name)) for name in names)
+    step_time = max(compute_time(scenario, fleet) for fleet in scenario.fleet)
     groups = tuple(
-        _group(scenario, fleet, names.index(place[fleet.name])) for fleet in scenario.fleet
+        _group(scenario, fleet, names.index(place[fleet.name]), step_time)
+        for fleet in scenario.fleet
     )
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
@@ -63,7 +66,16 @@ def lower(scenario: Scenario) -> Plan:
         target=_target(scenario.run),
     )
     _require_reachable(scenario, plan)
+    _require_countable(scenario, plan)
     return plan
+
+
+def _require_countable(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
+    slow = [group.name for group in plan.groups if group.is_ever_slow]
+    if plan.keep == "devices" and slow:
+        message = f'"devices" does not know slow states yet, and {slow[0]} has one'
+        raise ScenarioError(scenario.name, [Problem("run.keep", message)])
 
 
 def _require_reachable(scenario: Scenario, plan: Plan) -> None:
@@ -128,7 +140,7 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
     return workload.compute * (reference / peak) / fleet.efficiency
 
 
-def _group(scenario: Scenario, fleet: Fleet, site: int) -> Group:
+def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Group:
     own, common = fleet.jitter or Jitter(), scenario.jitter or Jitter()
     device = None if fleet.device == CUSTOM else catalogue.device(fleet.device)
     return Group(
@@ -146,4 +158,17 @@ def _group(scenario: Scenario, fleet: Fleet, site: int) -> Group:
         site_factor=own.site or common.site,
         step=own.step or common.step,
         stall=own.stall or common.stall,
+        slow=_slow(own.slow or common.slow, step_time),
+        slow_node=_slow(own.slow_node or common.slow_node, step_time),
+        slow_rack=_slow(own.slow_rack or common.slow_rack, step_time),
     )
+
+
+def _slow(state: SlowState | None, step_time: float) -> Slow | None:
+    """The chain of a slow state, looked at once in an undisturbed step of the slowest group."""
+    if state is None:
+        return None
+    assert state.factor is not None
+    rate = 1.0 / state.every + 1.0 / state.duration
+    share = state.duration / (state.every + state.duration)
+    return Slow(-math.expm1(-step_time * rate), share, state.factor)

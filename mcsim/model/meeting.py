@@ -18,7 +18,14 @@ import numpy as np
 from mcsim.laws import Constant, FloatArray
 from mcsim.model.convolution import Scale, integral
 from mcsim.model.curve_law import CurveLaw, law_of
-from mcsim.model.delays import QUADRATURE, always, landmarks, latest, slowest, sum_of_laws, total
+from mcsim.model.delays import (
+    QUADRATURE,
+    always,
+    landmarks,
+    law_of_delay,
+    sum_of_laws,
+    total,
+)
 from mcsim.model.hazard import LEAST, MOST, Indices, Quantiles
 from mcsim.model.maximum import MaximumLaw
 from mcsim.model.plan import Barrier
@@ -124,8 +131,8 @@ class Meeting:
 
     def __init__(self, sites: Sequence[MaximumLaw], barrier: Barrier) -> None:
         down = max(barrier.down)
-        delays = [(delay.site, slowest(delay)) for delay in barrier.delays]
-        self.wait = latest([law for site, law in delays if site is None])
+        delays = [(delay.site, law_of_delay(delay)) for delay in barrier.delays]
+        self.wait = total([law for site, law in delays if site is None])
         self.sites = [
             Site(
                 ready,

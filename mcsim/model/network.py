@@ -8,7 +8,6 @@ exchange between sites, the other half (the distribution) after it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,8 +16,11 @@ from scipy.sparse.csgraph import shortest_path
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
-from mcsim.model.collectives import ALL_REDUCE, ring
-from mcsim.model.plan import Barrier, Delay, Group, SitePlan, identity_of
+from mcsim.model.collectives import RING, Level, Phase, phase
+from mcsim.model.fairness import max_min
+from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
+from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
+from mcsim.model.queueing import WAITS
 from mcsim.scenario.schema import Link, Network
 
 
@@ -41,18 +43,20 @@ def barrier_of(
     inside = [_inside(network, payload, local) for local in at_site]
     delays = [
         delay
-        for index, local in enumerate(at_site)
-        for delay in _site_delays(network, index, sites[index], local)
+        for index, phases in enumerate(inside)
+        for delay in _site_delays(network, index, sites[index], at_site[index], phases)
     ]
     across = 0.0
     if len(sites) > 1:
         used, across = _across(links, payload, [site.name for site in sites])
-        delays += [
-            Delay("link", identity_of(link_name(link)), None, link.delay, 1)
+        messages = tuple(
+            Messages("link", identity_of(link_name(link)), link.delay, 1)
             for link in used
             if link.delay is not None
-        ]
-    half = tuple(cost / 2 for cost in inside)
+        )
+        if messages:
+            delays.append(Delay(None, RING.rounds(len(sites)), messages))
+    half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
     return Barrier(half, half, across, overlap, tuple(delays))
 
 
@@ -61,24 +65,30 @@ def link_name(link: Link) -> str:
     return "\n".join(sorted(link.between))
 
 
-def _inside(network: Network, payload: float, groups: Sequence[Group]) -> float:
-    """Seconds of the all-reduce inside one site. A level that is absent costs nothing."""
-    cost = 0.0
+def _inside(network: Network, payload: float, groups: Sequence[Group]) -> list[Phase]:
+    """The all-reduces inside one site, by level. A level that is absent costs nothing."""
+    phases = []
     if network.node is not None:
         node = network.node
-        cost += max(
-            ALL_REDUCE[node.algorithm](
-                _node_size(group), payload, node.latency, node.bandwidth or group.scale_up
+        each = [
+            phase(
+                "all-reduce",
+                node.algorithm,
+                Level(_node_size(group), node.latency, node.bandwidth or group.scale_up),
+                payload,
+                level="node",
             )
             for group in groups
-        )
+        ]
+        phases.append(max(each, key=lambda one: one.seconds))
     if network.site is not None:
-        level = network.site
+        site = network.site
         # The node with the fewest adapters carries the largest shares.
         share = payload / min(_node_size(group) for group in groups)
         nodes = sum(group.nodes for group in groups)
-        cost += ALL_REDUCE[level.algorithm](nodes, share, level.latency, level.bandwidth)
-    return cost
+        level = Level(nodes, site.latency, site.bandwidth)
+        phases.append(phase("all-reduce", site.algorithm, level, share, level="site"))
+    return phases
 
 
 def _node_size(group: Group) -> int:
@@ -86,20 +96,36 @@ def _node_size(group: Group) -> int:
 
 
 def _site_delays(
-    network: Network, index: int, site: SitePlan, groups: Sequence[Group]
+    network: Network, index: int, site: SitePlan, groups: Sequence[Group], phases: Sequence[Phase]
 ) -> Iterator[Delay]:
     nodes = sum(group.nodes for group in groups)
     in_nodes = sum(group.count for group in groups if group.devices_per_node > 1)
-    if network.node is not None and network.node.delay is not None and in_nodes > 1:
-        yield Delay("node", site.identity, index, network.node.delay, in_nodes)
-    if network.site is not None and network.site.delay is not None and nodes > 1:
-        yield Delay("site", site.identity, index, network.site.delay, nodes)
+    members = {"node": in_nodes, "site": nodes}
+    for one in phases:
+        law = getattr(network, one.level).delay
+        if law is not None and one.rounds:
+            messages = Messages(one.level, site.identity, law, members[one.level])
+            yield Delay(index, one.rounds, (messages,))
 
 
 def one_way_latency(link: Link) -> float:
-    """Seconds that a bit takes over a link: propagation over its route, and equipment."""
+    """Seconds that a bit takes over a link: its route, equipment, and other traffic before it."""
     speed = catalogue.medium(link.medium).speed
-    return link.distance * link.route_factor / speed + link.latency
+    queue = WAITS[link.queue](link.utilisation, link.packet / link.bandwidth)
+    return link.distance * link.route_factor / speed + link.latency + queue
+
+
+def goodput(link: Link) -> float:
+    """What a link carries, byte/s: what other traffic leaves, without what is sent again."""
+    free = link.bandwidth * (1.0 - link.utilisation)
+    round_trip = 2.0 * one_way_latency(link)
+    if link.protocol == "tcp":
+        # Where it takes no time to hear of a loss, it costs nothing.
+        each = mathis(link.loss, link.packet, round_trip) if round_trip > 0.0 else free
+        return min(free, link.connections * each)
+    if link.protocol == "selective-repeat":
+        return free * selective_repeat(link.loss)
+    return free * go_back_n(link.loss, in_flight(free, round_trip, link.packet))
 
 
 def _across(
@@ -108,7 +134,7 @@ def _across(
     """The links in use, and the seconds of a ring all-reduce over the sites.
 
     The ring visits the sites in the order of the scenario, each leg on the route of least
-    latency; a link that several legs use in one direction is shared evenly among them.
+    latency; legs that use a link in the same direction share it fairly.
     """
     names = list(dict.fromkeys([*sites, *(end for link in links for end in link.between)]))
     number = {name: index for index, name in enumerate(names)}
@@ -132,8 +158,9 @@ def _across(
             leg.append((previous, here))
             here = previous
         legs.append(leg)
-    load = Counter(hop for leg in legs for hop in leg)
-    bandwidth = min(by_ends[hop].bandwidth / users for hop, users in load.items())
+    hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
+    capacity = [goodput(by_ends[hop]) for hop in hops]
+    bandwidth = float(max_min(capacity, [[hops.index(hop) for hop in leg] for leg in legs]).min())
     slowest = max(sum(one_way_latency(by_ends[hop]) for hop in leg) for leg in legs)
-    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in load}.values())
-    return used, ring(len(sites), payload, slowest, bandwidth)
+    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in hops}.values())
+    return used, RING.seconds(len(sites), payload, slowest, bandwidth)

@@ -5,11 +5,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A slow state that devices, nodes or racks fall into and get out of, a Markov chain.
+
+    refresh: the probability that a unit's state is drawn anew at a step, whatever it was. share:
+    the probability that it then is slow, and the share of time that it is. factor: the law of the
+    factor of the compute time while it is, drawn with the state.
+    """
+
+    refresh: float
+    share: float
+    factor: Law
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,14 @@ class Group:
     site_factor: Law | None
     step: Law | None
     stall: Law | None
+    slow: Slow | None = None
+    slow_node: Slow | None = None
+    slow_rack: Slow | None = None
+
+    @property
+    def is_ever_slow(self) -> bool:
+        """Whether it has a slow state."""
+        return any((self.slow, self.slow_node, self.slow_rack))
 
     @property
     def nodes(self) -> int:
@@ -56,18 +78,30 @@ class SitePlan:
 
 
 @dataclass(frozen=True)
-class Delay:
-    """A random delay of the barrier: the slowest of some participants, one draw a step.
+class Messages:
+    """Like messages that are sent at the same time.
 
-    level: "node", "site" or "link". identity: of the site or link. site: index of the site
-    whose phase it lengthens, or None for the exchange between sites. law: of one participant, s.
+    level: "node", "site" or "link"; identity: of the site or link. law: of the delay of one, s.
+    participants: how many there are.
     """
 
     level: str
     identity: int
-    site: int | None
     law: Law
     participants: int
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A random delay of the barrier: rounds of messages, each of which waits for its slowest.
+
+    site: index of the site whose phase it lengthens, or None for the exchange between sites.
+    messages: of each round.
+    """
+
+    site: int | None
+    rounds: int
+    messages: tuple[Messages, ...]
 
 
 @dataclass(frozen=True)
@@ -85,6 +119,11 @@ class Barrier:
     across: float
     overlap: float
     delays: tuple[Delay, ...]
+
+    @property
+    def delay_laws(self) -> list[Law]:
+        """Of all messages."""
+        return [messages.law for delay in self.delays for messages in delay.messages]
 
 
 QUANTILES_BY_NAME: Mapping[str, float] = MappingProxyType(
@@ -135,7 +174,13 @@ class Plan:
     def has_finite_variance(self) -> bool:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
         laws = [law for group in self.groups for law in (group.step, group.stall) if law]
-        laws += [delay.law for delay in self.barrier.delays] if self.barrier else []
+        laws += [
+            slow.factor
+            for group in self.groups
+            for slow in (group.slow, group.slow_node, group.slow_rack)
+            if slow
+        ]
+        laws += self.barrier.delay_laws if self.barrier else []
         return all(law.variance() < math.inf for law in laws)
 
     @property
@@ -154,6 +199,18 @@ class Plan:
     def draws(self) -> int:
         """Random draws of devices in a step."""
         return sum(group.count * (1 if group.stall is None else 2) for group in self.groups)
+
+    @property
+    def steps_remember(self) -> bool:
+        """Whether steps depend on those before, given the cluster."""
+        return any(group.is_ever_slow for group in self.groups)
+
+    def without_slow_states(self) -> Plan:
+        """The same, whose devices are never slow for a while."""
+        groups = tuple(
+            replace(group, slow=None, slow_node=None, slow_rack=None) for group in self.groups
+        )
+        return replace(self, groups=groups)
 
     @property
     def devices(self) -> int:

@@ -40,7 +40,7 @@ class StepLaw:
         has_variance = all(site.has_variance for site in sites)
         if barrier is None:
             return cls(_last_of(sites), has_variance)
-        has_variance &= all(delay.law.variance() < np.inf for delay in barrier.delays)
+        has_variance &= all(law.variance() < np.inf for law in barrier.delay_laws)
         return cls(law_of_meeting(sites, barrier), has_variance)
 
     def quantile(self, p: FloatArray | float) -> FloatArray:

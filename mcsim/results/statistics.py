@@ -46,14 +46,35 @@ class Summary:
 
     @cached_property
     def mean_stderr(self) -> FloatArray:
-        """Standard errors of the means; steps are independent given the cluster.
+        """Standard errors of the means.
 
         Not a number for times whose variance is infinite: no interval is claimed.
         """
-        error = np.sqrt(self.variance / self.plan.steps)
+        error = np.sqrt(self.variance / self.plan.steps * self.inefficiency)
         if not self.plan.has_finite_variance:
             error[:, :_FIRST_WAIT] = error[:, self.waits.stop :] = np.nan
         return np.asarray(error)
+
+    @cached_property
+    def inefficiency(self) -> FloatArray:
+        """How many steps that remember each other are worth an independent one, at least 1.
+
+        Shape (replicates, columns of the moments).
+        """
+        return np.array(
+            [
+                np.ones_like(r.moments.mean) if r.blocking is None else r.blocking.inefficiency()
+                for r in self.replicates
+            ]
+        )
+
+    @cached_property
+    def independent_steps(self) -> FloatArray:
+        """Of each cluster, how many independent steps its steps are worth; shape (replicates, 1).
+
+        For what is no mean of a column: by the column that remembers longest.
+        """
+        return np.asarray(self.plan.steps / self.inefficiency.max(axis=1, keepdims=True))
 
     @property
     def waits(self) -> slice:
@@ -89,7 +110,8 @@ class Summary:
             return np.full(len(self.replicates), np.nan)
         variance = self.variance[:, _TIME]
         fourth = np.array([r.moments.fourth[_TIME] for r in self.replicates]) / n
-        of_variance = np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0) / n
+        of_variance = np.maximum(fourth - variance**2 * (n - 3) / (n - 1), 0)
+        of_variance /= self.independent_steps[:, 0]
         std = np.sqrt(variance)
         error = np.divide(np.sqrt(of_variance), 2 * std, out=np.zeros_like(std), where=std > 0)
         return np.asarray(error)
@@ -139,15 +161,17 @@ class Summary:
     def quantile(self, probability: FloatArray) -> FloatArray:
         """Quantiles of the step time from the histogram, shape (replicates, probabilities), s.
 
+        probability: shape (probabilities,), or (replicates, probabilities).
         Linear inside a bin, of which none is wider than 0.025 %; the ends are exact.
         """
-        out = np.empty((len(self.replicates), probability.size))
-        for row, replicate in zip(out, self.replicates, strict=True):
+        shape = (len(self.replicates), probability.shape[-1])
+        out, every = np.empty(shape), np.broadcast_to(probability, shape)
+        for row, p, replicate in zip(out, every, self.replicates, strict=True):
             histogram = replicate.histogram
-            found = quantile_of(histogram.counts, *edges_of(histogram.number), probability)
+            found = quantile_of(histogram.counts, *edges_of(histogram.number), p)
             found = np.clip(found, replicate.shortest, replicate.longest)
-            found = np.where(probability <= 0, replicate.shortest, found)
-            row[:] = np.where(probability >= 1, replicate.longest, found)
+            found = np.where(p <= 0, replicate.shortest, found)
+            row[:] = np.where(p >= 1, replicate.longest, found)
         return out
 
     @cached_property
@@ -160,7 +184,7 @@ class Summary:
 
         Not a number where too few steps are expected on a side: no interval is claimed.
         """
-        p, n = np.array(QUANTILES), self.plan.steps
+        p, n = np.array(QUANTILES), self.independent_steps
         away = np.sqrt(p * (1 - p) / n)
         low, high = (self.quantile(np.clip(p + side, 0, 1)) for side in (-away, away))
         error = np.hypot((high - low) / 2, self._of_bins(p))
@@ -209,8 +233,8 @@ class Summary:
         """
         if share.shape[1] == 1:
             return np.zeros_like(share)
-        n = self.plan.steps + 4
-        likely = (share * self.plan.steps + 2) / n
+        n = self.independent_steps + 4
+        likely = (share * self.independent_steps + 2) / n
         return np.asarray(np.sqrt(likely * (1 - likely) / n))
 
 

@@ -33,7 +33,11 @@ TARGETS = (
 )
 """The statistics whose error `run.target_relative_error` may apply to."""
 
-ALGORITHMS = ("auto", "ring", "double-binary-tree")
+ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-binary-tree")
+
+
+QUEUES = ("m/m/1", "m/d/1")
+PROTOCOLS = ("go-back-n", "selective-repeat", "tcp")
 
 
 class Part:
@@ -157,9 +161,7 @@ class Site(Part):
 class Link(Part):
     """A connection between two sites, the same in both directions."""
 
-    later = MappingProxyType(
-        {"age": "ageing of links", "loss": "packet loss", "utilisation": "queueing"}
-    )
+    later = MappingProxyType({"age": "ageing of links"})
 
     between: tuple[str, str] = fields.names("the two sites", length=2)
     bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
@@ -173,7 +175,36 @@ class Link(Part):
     latency: float = fields.quantity(
         "of equipment, one way, besides that of the distance", "time", default=0.0, at_least=0
     )
-    delay: Law | None = fields.law("random delay of one all-reduce on this link", "time")
+    delay: Law | None = fields.law("random delay of one message", "time")
+    utilisation: float = fields.quantity(
+        "share of the bandwidth that other traffic takes, and that messages queue behind",
+        None,
+        default=0.0,
+        at_least=0,
+        below=1,
+        reason="a queue behind a full link never ends",
+    )
+    queue: str = fields.choice(
+        "how messages of `packet` wait for other traffic", QUEUES, default="m/m/1"
+    )
+    loss: float = fields.quantity(
+        "probability that a packet is lost",
+        None,
+        default=0.0,
+        at_least=0,
+        below=1,
+        reason="nothing arrives where all is lost",
+    )
+    protocol: str = fields.choice(
+        "what a lost packet costs: all in flight are sent again (RoCE), it alone is, or TCP halves"
+        " its rate",
+        PROTOCOLS,
+        default="go-back-n",
+    )
+    packet: float = fields.quantity("what is lost at once", "data", default=4096.0, above=0)
+    connections: int = fields.integer(
+        "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
+    )
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
@@ -186,7 +217,7 @@ class Level(Part):
     """What the levels of the network inside a site have in common."""
 
     latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
-    delay: Law | None = fields.law("random delay of one member in one all-reduce", "time")
+    delay: Law | None = fields.law("random delay of one message", "time")
     algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
 
 
@@ -215,6 +246,24 @@ class Network(Part):
 
 
 @dataclass(frozen=True)
+class SlowState(Part):
+    """A state in which a unit is slow for a while, and then no more: a Markov chain in time."""
+
+    every: float = fields.quantity(
+        "mean time from the end of a spell to the next of the same unit", "time", above=0
+    )
+    duration: float = fields.quantity("mean time of a spell", "time", above=0)
+    factor: Law | None = fields.law(
+        "of the compute time while it lasts, drawn with each spell", None, default=fields.REQUIRED
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        law = self.factor
+        if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
+            yield "factor", f"the {type(law).name} law has no finite mean with these parameters"
+
+
+@dataclass(frozen=True)
 class Jitter(Part):
     """What disturbs a device. All laws but `stall` are of factors of the compute time."""
 
@@ -224,6 +273,9 @@ class Jitter(Part):
     site: Law | None = fields.law("shared by a site, drawn once a replicate", None)
     step: Law | None = fields.law("of each device in each step", None)
     stall: Law | None = fields.law("added to each device in each step", "time")
+    slow: SlowState | None = fields.table("of single devices", SlowState, default=None)
+    slow_node: SlowState | None = fields.table("of whole nodes", SlowState, default=None)
+    slow_rack: SlowState | None = fields.table("of whole racks", SlowState, default=None)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         for key in ("persistent", "node", "rack", "site", "step", "stall"):

@@ -1,0 +1,187 @@
+"""Links between sites: queues, loss and its protocols, fair shares."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from oracle import scenario
+
+from mcsim.errors import ScenarioError
+from mcsim.model import lower
+from mcsim.model.fairness import max_min
+from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
+from mcsim.model.network import goodput, one_way_latency
+from mcsim.model.queueing import kingman, m_d_1, m_m_1
+from mcsim.scenario.schema import Link
+
+
+def link(**keys):
+    return Link(**{"between": ("a", "b"), "bandwidth": 100e9, **keys})
+
+
+@pytest.mark.parametrize(("utilisation", "wait"), [(0.0, 0.0), (0.5, 1.0), (0.8, 4.0), (0.9, 9.0)])
+def test_waits_of_textbook_queues(utilisation, wait):
+    assert m_m_1(utilisation, 2.0) == pytest.approx(2 * wait, rel=1e-12)
+    assert m_d_1(utilisation, 2.0) == pytest.approx(wait, rel=1e-12)
+    assert kingman(utilisation, 2.0, 1.0, 1.0) == m_m_1(utilisation, 2.0)
+    assert kingman(utilisation, 2.0, 0.0, 0.0) == 0.0
+
+
+def test_waits_of_the_data(shared_data):
+    import json
+
+    cases = json.loads((shared_data / "validation_cases.json").read_text())["cases"]
+    values = next(case["values"] for case in cases if case["id"] == "G6")
+    assert m_m_1(0.8, 1.0) == pytest.approx(values["0.8"], rel=1e-12)
+    assert m_m_1(0.9, 1.0) == pytest.approx(values["0.9"], rel=1e-12)
+    assert m_d_1(0.8, 1.0) == pytest.approx(values["MD1_0.8"], rel=1e-12)
+
+
+def test_waits_are_those_of_simulated_queues():
+    random = np.random.default_rng(1)
+    customers, utilisation = 400_000, 0.7
+    between = random.exponential(1 / utilisation, customers)
+    for service, expected in (
+        (random.exponential(1.0, customers), m_m_1(utilisation, 1.0)),
+        (np.ones(customers), m_d_1(utilisation, 1.0)),
+    ):
+        # Lindley: waits are the walk of service less gaps, over its running minimum.
+        walk = np.concatenate([[0.0], np.cumsum(service[:-1] - between[1:])])
+        waits = walk - np.minimum.accumulate(walk)
+        assert waits.mean() == pytest.approx(expected, rel=0.05)
+
+
+def test_a_full_queue_is_refused():
+    with pytest.raises(ValueError, match="below 1"):
+        m_m_1(1.0, 1.0)
+
+
+def test_go_back_n_is_one_over_one_plus_p_w_where_loss_is_small():
+    for loss in (1e-9, 1e-7, 1e-5):
+        for window in (1, 10, 1_000, 100_000):
+            # What the short form leaves out is of the order of the loss.
+            expected = 1 / (1 + loss * window)
+            assert go_back_n(loss, window) == pytest.approx(expected, rel=1.01 * loss * window)
+    assert go_back_n(1e-7, 1_000) == pytest.approx(1 / (1 + 1e-4), rel=1e-6)
+    assert go_back_n(0.0, 1_000) == 1.0
+    assert go_back_n(0.3, 1) == selective_repeat(0.3) == 0.7
+
+
+@pytest.mark.parametrize(("loss", "window"), [(0.01, 10), (0.1, 50), (0.5, 20), (1e-3, 2_000)])
+def test_go_back_n_is_what_a_simulated_sender_gets(loss, window):
+    random = np.random.default_rng(4)
+    delivered = 300_000
+    # Each delivery is preceded by the losses of its packet; each costs what is in flight.
+    failures = random.negative_binomial(1, 1 - loss, delivered)
+    sent = delivered + window * failures.sum()
+    error = window * math.sqrt(failures.var() / delivered) * go_back_n(loss, window) ** 2
+    assert abs(delivered / sent - go_back_n(loss, window)) < 5 * error
+
+
+def test_tcp_slows_with_the_root_of_loss_and_with_distance():
+    # The published constant: 0.87 / sqrt(p) segments a round trip if every second is acknowledged.
+    assert mathis(1e-4, 1460, 0.1) == pytest.approx(1460 / 0.1 * 122.474487, rel=1e-8)
+    assert mathis(4e-4, 1460, 0.1) == pytest.approx(mathis(1e-4, 1460, 0.1) / 2, rel=1e-12)
+    assert mathis(0.0, 1460, 0.1) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("capacity", "paths", "rates"),
+    [
+        # Bertsekas & Gallager's line: a long flow and a short one on each link.
+        ([1, 1], [[0, 1], [0], [1]], [0.5, 0.5, 0.5]),
+        ([1, 2], [[0, 1], [0], [1]], [0.5, 0.5, 1.5]),
+        # Five flows over four links, of which two are shared by three.
+        ([1, 1, 2, 1], [[0, 2], [2], [2, 3], [0], [0]], [1 / 3, 5 / 6, 5 / 6, 1 / 3, 1 / 3]),
+        # A star: two flows leave by the same trunk.
+        ([10, 10, 4], [[0, 2], [1, 2], [0]], [2, 2, 8]),
+        ([3], [[0, 0], [0]], [1, 1]),
+        ([3], [[], [0]], [np.inf, 3]),
+    ],
+)
+def test_fair_shares_on_textbook_graphs(capacity, paths, rates):
+    assert max_min(capacity, paths) == pytest.approx(rates, rel=1e-12)
+
+
+def test_no_share_can_grow_but_from_a_smaller_one():
+    random = np.random.default_rng(2)
+    for _ in range(50):
+        capacity = random.uniform(1, 10, 6)
+        paths = [list(random.choice(6, random.integers(1, 4), replace=False)) for _ in range(8)]
+        rates = max_min(capacity, paths)
+        load = np.array(
+            [sum(r for r, p in zip(rates, paths, strict=True) if l in p) for l in range(6)]
+        )
+        assert np.all(load <= capacity * (1 + 1e-12))
+        for rate, path in zip(rates, paths, strict=True):
+            # Each flow has a full link on which nobody has more.
+            assert any(
+                load[l] >= capacity[l] * (1 - 1e-9)
+                and all(r <= rate * (1 + 1e-9) for r, p in zip(rates, paths, strict=True) if l in p)
+                for l in path
+            )
+
+
+def test_ten_miles_of_fibre_take_79_microseconds():
+    assert one_way_latency(link(distance=16_093.44)) == pytest.approx(78.8e-6, rel=1e-3)
+
+
+def test_other_traffic_takes_bandwidth_and_makes_messages_wait():
+    busy = link(utilisation=0.8, packet=1e6)
+    assert goodput(busy) == pytest.approx(20e9, rel=1e-12)
+    assert one_way_latency(busy) == pytest.approx(4 * 1e6 / 100e9, rel=1e-12)
+    assert one_way_latency(link(utilisation=0.8, packet=1e6, queue="m/d/1")) == pytest.approx(
+        2 * 1e6 / 100e9, rel=1e-12
+    )
+
+
+def test_loss_costs_what_the_protocol_makes_of_it():
+    far = {"distance": 1e6, "loss": 1e-4}
+    round_trip = 2 * one_way_latency(link(**far))
+    window = in_flight(100e9, round_trip, 4096)
+    assert goodput(link(**far)) == pytest.approx(100e9 * go_back_n(1e-4, window), rel=1e-12)
+    assert goodput(link(**far)) < 0.1 * 100e9
+    assert goodput(link(**far, protocol="selective-repeat")) == pytest.approx(99.99e9, rel=1e-12)
+    one = goodput(link(**far, protocol="tcp"))
+    assert one == pytest.approx(mathis(1e-4, 4096, round_trip), rel=1e-12)
+    assert goodput(link(**far, protocol="tcp", connections=16)) == pytest.approx(
+        16 * one, rel=1e-12
+    )
+    assert goodput(link(protocol="tcp", loss=0.1)) == 100e9
+
+
+def test_a_lossy_link_slows_the_exchange():
+    fleet = [{"count": 2, "site": site, "name": site} for site in ("a", "b")]
+
+    def across(**keys):
+        parts = {
+            "site": [{"name": "a"}, {"name": "b"}],
+            "link": [{"between": ["a", "b"], "bandwidth": "10 GB/s", "distance": "100 km", **keys}],
+        }
+        return lower(scenario(*fleet, workload={"gradient": "100 GB"}, **parts)).barrier.across
+
+    assert across() == pytest.approx(10.0, rel=1e-3)
+    assert across(loss=1e-4) > 12.0
+    assert across(utilisation=0.5) == pytest.approx(20.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"loss": 1}, "below 1"),
+        ({"loss": -0.1}, "at least 0"),
+        ({"utilisation": 1}, "below 1"),
+        ({"distance": "-1 km"}, "at least 0"),
+        ({"protocol": "udp"}, "go-back-n"),
+        ({"packet": 0}, "above 0"),
+    ],
+)
+def test_impossible_links_are_refused(keys, message):
+    parts = {
+        "site": [{"name": "a"}, {"name": "b"}],
+        "link": [{"between": ["a", "b"], "bandwidth": 1, **keys}],
+    }
+    with pytest.raises(ScenarioError, match=message):
+        scenario({"count": 1, "site": "a"}, {"count": 1, "site": "b"}, **parts)
