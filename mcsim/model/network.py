@@ -9,6 +9,7 @@ exchange between sites, the other half (the distribution) after it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -22,6 +23,19 @@ from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
 from mcsim.scenario.schema import Link, Network
+
+Hop = tuple[int, int]
+"""A link in one of its directions."""
+
+
+class Members(NamedTuple):
+    """Ranks of a collective at a site, alike: so many in each of some nodes, which join them at
+    `scale_up`, byte/s. ranks: all together, where the last node may lack some."""
+
+    in_node: int
+    nodes: int
+    ranks: int
+    scale_up: float
 
 
 def barrier_of(
@@ -38,24 +52,49 @@ def barrier_of(
     """
     if payload is None or (network is None and not links):
         return None
-    network = network or Network()
-    at_site = [[g for g in groups if g.site == index] for index in range(len(sites))]
-    inside = [_inside(network, payload, local) for local in at_site]
+    members = [
+        [
+            Members(min(g.devices_per_node, g.count), g.nodes, g.count, g.scale_up)
+            for g in groups
+            if g.site == index
+        ]
+        for index in range(len(sites))
+    ]
+    return barrier_among(network or Network(), links, payload, overlap, sites, members)
+
+
+def barrier_among(
+    network: Network,
+    links: Sequence[Link],
+    payload: float,
+    overlap: float,
+    sites: Sequence[SitePlan],
+    members: Sequence[Sequence[Members]],
+    alike: int = 1,
+) -> Barrier:
+    """What an all-reduce costs.
+
+    payload: bytes of a rank. members: of each site, none where it takes no part. alike: so many
+    such collectives go on side by side, each with adapters of its own inside the sites, and over
+    the same links. Raises ScenarioError where sites are not connected.
+    """
+    inside = [_inside(network, payload, local) for local in members]
     delays = [
         delay
         for index, phases in enumerate(inside)
-        for delay in _site_delays(network, index, sites[index], at_site[index], phases)
+        for delay in _site_delays(network, index, sites[index], members[index], phases, alike)
     ]
     across = 0.0
-    if len(sites) > 1:
-        used, across = _across(links, payload, [site.name for site in sites])
+    taking_part = [site.name for site, local in zip(sites, members, strict=True) if local]
+    if len(taking_part) > 1:
+        used, across = _across(links, payload * alike, taking_part)
         messages = tuple(
             Messages("link", identity_of(link_name(link)), link.delay, 1)
             for link in used
             if link.delay is not None
         )
         if messages:
-            delays.append(Delay(None, RING.rounds(len(sites)), messages))
+            delays.append(Delay(None, RING.rounds(len(taking_part)), messages))
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
     return Barrier(half, half, across, overlap, tuple(delays))
 
@@ -65,46 +104,47 @@ def link_name(link: Link) -> str:
     return "\n".join(sorted(link.between))
 
 
-def _inside(network: Network, payload: float, groups: Sequence[Group]) -> list[Phase]:
+def _inside(network: Network, payload: float, members: Sequence[Members]) -> list[Phase]:
     """The all-reduces inside one site, by level. A level that is absent costs nothing."""
-    phases = []
+    phases: list[Phase] = []
+    if not members:
+        return phases
     if network.node is not None:
         node = network.node
         each = [
             phase(
                 "all-reduce",
                 node.algorithm,
-                Level(_node_size(group), node.latency, node.bandwidth or group.scale_up),
+                Level(one.in_node, node.latency, node.bandwidth or one.scale_up),
                 payload,
                 level="node",
             )
-            for group in groups
+            for one in members
         ]
         phases.append(max(each, key=lambda one: one.seconds))
     if network.site is not None:
         site = network.site
         # The node with the fewest adapters carries the largest shares.
-        share = payload / min(_node_size(group) for group in groups)
-        nodes = sum(group.nodes for group in groups)
-        level = Level(nodes, site.latency, site.bandwidth)
+        share = payload / min(one.in_node for one in members)
+        level = Level(sum(one.nodes for one in members), site.latency, site.bandwidth)
         phases.append(phase("all-reduce", site.algorithm, level, share, level="site"))
     return phases
 
 
-def _node_size(group: Group) -> int:
-    return min(group.devices_per_node, group.count)
-
-
 def _site_delays(
-    network: Network, index: int, site: SitePlan, groups: Sequence[Group], phases: Sequence[Phase]
+    network: Network,
+    index: int,
+    site: SitePlan,
+    members: Sequence[Members],
+    phases: Sequence[Phase],
+    alike: int,
 ) -> Iterator[Delay]:
-    nodes = sum(group.nodes for group in groups)
-    in_nodes = sum(group.count for group in groups if group.devices_per_node > 1)
-    members = {"node": in_nodes, "site": nodes}
+    in_nodes = sum(one.ranks for one in members if one.in_node > 1)
+    ranks = {"node": in_nodes, "site": sum(one.nodes for one in members)}
     for one in phases:
         law = getattr(network, one.level).delay
         if law is not None and one.rounds:
-            messages = Messages(one.level, site.identity, law, members[one.level])
+            messages = Messages(one.level, site.identity, law, ranks[one.level] * alike)
             yield Delay(index, one.rounds, (messages,))
 
 
@@ -128,6 +168,46 @@ def goodput(link: Link) -> float:
     return free * go_back_n(link.loss, in_flight(free, round_trip, link.packet))
 
 
+class Routes:
+    """The ways between sites, each of the least latency."""
+
+    def __init__(self, links: Sequence[Link], sites: Sequence[str]) -> None:
+        names = list(dict.fromkeys([*sites, *(end for link in links for end in link.between)]))
+        self._number = {name: index for index, name in enumerate(names)}
+        self._by_ends: dict[tuple[int, int], Link] = {}
+        latency = np.zeros((len(names), len(names)))
+        for link in links:
+            a, b = (self._number[end] for end in link.between)
+            self._by_ends[a, b] = self._by_ends[b, a] = link
+            # Zero means "no edge" to the graph routines.
+            latency[a, b] = latency[b, a] = max(one_way_latency(link), 1e-300)
+        self._distance, self._before = shortest_path(csr_array(latency), return_predecessors=True)
+
+    def require_joined(self, sites: Sequence[str]) -> None:
+        """Raise ScenarioError where there is no way between two of the sites."""
+        first = self._number[sites[0]]
+        for name in sites:
+            if not np.isfinite(self._distance[first, self._number[name]]):
+                message = f'no [[link]] joins "{sites[0]}" and "{name}", which train together'
+                raise ScenarioError("scenario", [Problem("link", message)])
+
+    def leg(self, start: str, end: str) -> list[Hop]:
+        """The hops of the way from one site to another, the last first."""
+        here, leg = self._number[end], []
+        while here != self._number[start]:
+            previous = int(self._before[self._number[start], here])
+            leg.append((previous, here))
+            here = previous
+        return leg
+
+    def link(self, hop: Hop) -> Link:
+        return self._by_ends[hop]
+
+    def latency(self, leg: Sequence[Hop]) -> float:
+        """Seconds that a bit takes."""
+        return sum(one_way_latency(self.link(hop)) for hop in leg)
+
+
 def _across(
     links: Sequence[Link], payload: float, sites: Sequence[str]
 ) -> tuple[list[Link], float]:
@@ -136,31 +216,12 @@ def _across(
     The ring visits the sites in the order of the scenario, each leg on the route of least
     latency; legs that use a link in the same direction share it fairly.
     """
-    names = list(dict.fromkeys([*sites, *(end for link in links for end in link.between)]))
-    number = {name: index for index, name in enumerate(names)}
-    by_ends = {}
-    latency = np.zeros((len(names), len(names)))
-    for link in links:
-        a, b = (number[end] for end in link.between)
-        by_ends[a, b] = by_ends[b, a] = link
-        # Zero means "no edge" to the graph routines.
-        latency[a, b] = latency[b, a] = max(one_way_latency(link), 1e-300)
-    distance, before = shortest_path(csr_array(latency), return_predecessors=True)
-    apart = [name for name in sites if not np.isfinite(distance[number[sites[0]], number[name]])]
-    if apart:
-        message = f'no [[link]] joins "{sites[0]}" and "{apart[0]}", which train together'
-        raise ScenarioError("scenario", [Problem("link", message)])
-    legs = []
-    for start, end in zip(sites, [*sites[1:], sites[0]], strict=True):
-        here, leg = number[end], []
-        while here != number[start]:
-            previous = int(before[number[start], here])
-            leg.append((previous, here))
-            here = previous
-        legs.append(leg)
+    routes = Routes(links, sites)
+    routes.require_joined(sites)
+    legs = [routes.leg(*ends) for ends in zip(sites, [*sites[1:], sites[0]], strict=True)]
     hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
-    capacity = [goodput(by_ends[hop]) for hop in hops]
+    capacity = [goodput(routes.link(hop)) for hop in hops]
     bandwidth = float(max_min(capacity, [[hops.index(hop) for hop in leg] for leg in legs]).min())
-    slowest = max(sum(one_way_latency(by_ends[hop]) for hop in leg) for leg in legs)
-    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in hops}.values())
+    slowest = max(routes.latency(leg) for leg in legs)
+    used = list({link_name(routes.link(hop)): routes.link(hop) for hop in hops}.values())
     return used, RING.seconds(len(sites), payload, slowest, bandwidth)
