@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcsim.errors import Problem, ScenarioError, SelfCheckWarning
+from mcsim.errors import Problem, SelfCheckWarning
 from mcsim.scenario import Scenario, load_scenario, parse_scenario
 from mcsim.signature import is_netcdf
 
@@ -95,7 +95,7 @@ def _simulate(
         reason = f"the exact engine cannot do this: {impossible}"
         if plan.engine == "exact":
             message = f'{reason}; use "auto" or "sampled"'
-            raise ScenarioError(scenario.name, [Problem("run.engine", message)]) from None
+            raise scenario.error([Problem("run.engine", message)]) from None
         choice = Choice("sampled", reason)
         sampled = dataclasses.replace(plan, engine="sampled")
         tally, _, engine = _simulate(scenario, sampled, threads, progress)
@@ -124,7 +124,7 @@ def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> Ste
         return step_law(plan, range(plan.replicates) if replicate is None else [replicate])
     except NotExact as impossible:
         message = f"the law of the last arrival cannot be tabulated: {impossible}"
-        raise ScenarioError(scenario.name, [Problem("", message)]) from None
+        raise scenario.error([Problem("", message)]) from None
 
 
 def open(path: str | Path) -> xr.Dataset:

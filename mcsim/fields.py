@@ -97,8 +97,8 @@ def choice(doc: str, choices: tuple[str, ...], *, default: Any = REQUIRED) -> An
     return _field(Spec("choice", doc, choices=choices), default)
 
 
-def names(doc: str, *, length: int, default: Any = REQUIRED) -> Any:
-    """A fixed number of names, kept as a tuple."""
+def names(doc: str, *, length: int | None = None, default: Any = REQUIRED) -> Any:
+    """Names, so many or any number of them, kept as a tuple."""
     return _field(Spec("names", doc, length=length), default)
 
 

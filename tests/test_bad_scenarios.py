@@ -144,13 +144,6 @@ UNKNOWN_KEYS = [
 ]
 
 LATER_KEYS = [
-    one(
-        "model parallelism",
-        {'[[site]]\nname = "memphis"': '[workload.parallel]\ntensor = 8\n[[site]]\nname="memphis"'},
-        11,
-        "workload.parallel",
-        "not available in this version",
-    ),
     one("age of devices", {"count = 8": 'count = 8\nage = "1 d"'}, 29, "fleet[0].age", "not avail"),
     one("age of links", {"distance": 'age = "1 d"\ndistance'}, 17, "link[0].age", "not avail"),
     one("loss of all", {"distance": "loss = 1\ndistance"}, 17, "link[0].loss", "below 1"),

@@ -89,7 +89,7 @@ LAW = {"law": "exponential", "mean": 0.25}
 SLOW = {"every": "2 d", "duration": "1 h", "factor": LAW}
 
 JITTER = {
-    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
+    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "operation", "stall"), LAW),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), SLOW),
 }
 
@@ -112,6 +112,33 @@ FULL = {
         "precision": "bf16",
         "gradient": "1 GB",
         "overlap": 0.25,
+        "model": {
+            "parameters": 1e9,
+            "layers": 24,
+            "hidden": 2048,
+            "sequence": 2048,
+            "batch": 2**20,
+            "mfu": 0.5,
+            "active_parameters": 5e8,
+            "experts": 8,
+            "experts_per_token": 2,
+            "gradient_precision": "fp32",
+            "recompute": "full",
+        },
+        "parallel": {
+            "tensor": 2,
+            "pipeline": 2,
+            "expert": 2,
+            "microbatches": 4,
+            "schedule": "interleaved",
+            "virtual_stages": 2,
+            "backward": 1.5,
+            "placement": "explicit",
+            "stages": ["own", "own"],
+            "zero": 2,
+            "buckets": 4,
+            "activation": "1 MB",
+        },
     },
     "site": [{"name": "a"}, {"name": "b"}, {"name": "c"}],
     "link": [
@@ -170,6 +197,29 @@ OTHER = {
     "workload.precision": "fp8",
     "workload.gradient": None,
     "workload.overlap": 0.5,
+    "workload.model.parameters": 2e9,
+    "workload.model.layers": 25,
+    "workload.model.hidden": 2049,
+    "workload.model.sequence": 2049,
+    "workload.model.batch": 2**21,
+    "workload.model.mfu": 0.4,
+    "workload.model.active_parameters": 6e8,
+    "workload.model.experts": 16,
+    "workload.model.experts_per_token": 3,
+    "workload.model.gradient_precision": "bf16",
+    "workload.model.recompute": "selective",
+    "workload.parallel.tensor": 4,
+    "workload.parallel.pipeline": 4,
+    "workload.parallel.expert": 4,
+    "workload.parallel.microbatches": 8,
+    "workload.parallel.schedule": "1f1b",
+    "workload.parallel.virtual_stages": 3,
+    "workload.parallel.backward": 2,
+    "workload.parallel.placement": "contiguous",
+    "workload.parallel.stages": ["own", "other"],
+    "workload.parallel.zero": 3,
+    "workload.parallel.buckets": 5,
+    "workload.parallel.activation": "2 MB",
     "site[2].name": "d",
     "link[0].between": ["a", "c"],
     "link[0].bandwidth": "1 Gb/s",
@@ -198,7 +248,7 @@ OTHER = {
     **{
         f"{place}jitter.{key}": OTHER_LAW
         for place in ("", "fleet[0].")
-        for key in ("persistent", "node", "rack", "site", "step", "stall")
+        for key in ("persistent", "node", "rack", "site", "step", "operation", "stall")
     },
     **{
         f"{place}jitter.{state}.{key}": other
@@ -213,6 +263,13 @@ OTHER = {
     "link[0].protocol": "go-back-n",
     "link[0].packet": 4096,
     "link[0].connections": 1,
+}
+
+# What must be changed at the same time.
+AT_ONCE = {
+    "workload.parallel.pipeline": {"workload.parallel.stages": ["own"] * 4},
+    "workload.parallel.schedule": {"workload.parallel.virtual_stages": 1},
+    "workload.parallel.placement": {"workload.parallel.stages": None},
 }
 
 QUANTILES = {"values": [1, 2, 3], "probabilities": [0, 0.5, 1]}
@@ -358,7 +415,7 @@ def table_of(required=None, **optional):
 
 slow_states = table_of({"every": positive, "duration": positive, "factor": laws})
 jitters = table_of(
-    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), laws),
+    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "operation", "stall"), laws),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
 )
 
@@ -470,6 +527,7 @@ class TestWhatTheHashDependsOn:
         changes = {path: OTHER[path]}
         if path == "fleet[0].device":
             changes["fleet[0].compute"] = None
+        changes |= AT_ONCE.get(path, {})
         changed = full.replace(changes)
         assert changed != full
         assert changed.hash != full.hash
@@ -517,7 +575,9 @@ class TestWhatTheHashDependsOn:
         ],
     )
     def test_a_default_may_be_left_out(self, path, full):
-        assert same(full.replace({path: FIELDS[path].default}), full.replace({path: None}))
+        # A table whose keys do not hang together.
+        plain = full.replace({"workload.parallel": {"tensor": 2}})
+        assert same(plain.replace({path: FIELDS[path].default}), plain.replace({path: None}))
 
     @pytest.mark.parametrize(
         "table", ["[run]", "[workload]", "[network]", "[jitter]", "[fleet.jitter]", "[sync]"]

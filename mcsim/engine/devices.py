@@ -39,7 +39,9 @@ USUAL = Interval.of(RARE, 1.0)
 BINS = 1 << 15
 """Bins of times above zero, those of `histogram` at COARSEST bits, up to 2^87 s."""
 
-_CHUNK = 512
+CHUNK = 512
+"""Devices that are looked at together."""
+
 _SHIFT = np.int32(23 - COARSEST)
 _FIRST = np.int32((np.float32(SMALLEST).view(np.int32) >> (23 - COARSEST)) - 1)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
@@ -159,7 +161,7 @@ def bin_of_float(value: np.float32) -> np.int32:
 
 
 @lane
-def _values(
+def eight_values(
     start: int,
     size: int,
     eight: int,
@@ -243,20 +245,22 @@ def count_devices(
     the step of times that the tables leave to the law. Result: how many there are, even if more
     than fit.
     """
-    words = np.empty((8, _CHUNK), np.uint32)
-    value = np.empty((8, _CHUNK), np.float32)
-    stall = np.zeros((8, _CHUNK), np.float32)
-    time_bin = np.empty(_CHUNK, np.int32)
-    wait_bin = np.empty(_CHUNK, np.int32)
+    words = np.empty((8, CHUNK), np.uint32)
+    value = np.empty((8, CHUNK), np.float32)
+    stall = np.zeros((8, CHUNK), np.float32)
+    time_bin = np.empty(CHUNK, np.int32)
+    wait_bin = np.empty(CHUNK, np.int32)
     lost = np.int64(0)
-    for start in range(0, base.size, _CHUNK):
-        size = min(_CHUNK, base.size - start)
+    for start in range(0, base.size, CHUNK):
+        size = min(CHUNK, base.size - start)
         # A slice: indices that may be negative make a gather of a load.
         here = base[start : start + size]
         for eight in range(first >> 3, (first + steps + 7) >> 3):
-            _values(start, size, eight, identity, step_last, k0, k1, step_cells, words, value)
+            eight_values(start, size, eight, identity, step_last, k0, k1, step_cells, words, value)
             if stalls:
-                _values(start, size, eight, identity, stall_last, k0, k1, stall_cells, words, stall)
+                eight_values(
+                    start, size, eight, identity, stall_last, k0, k1, stall_cells, words, stall
+                )
             for j in range(8):
                 row = 8 * eight + j - first
                 if 0 <= row < steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.arrival import NotExact
-from mcsim.model.barrier import step_end
+from mcsim.model.barrier import Ends, share_among_sites, stages_end, step_end
 from mcsim.model.delays import law_of_delay, slowest
 from mcsim.model.hazard import Quantiles
-from mcsim.model.plan import Delay, Messages, Plan
+from mcsim.model.plan import BARE, Delay, Messages, Plan
 
 OVERFLOW: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 """For np.errstate, of each thread: what overflows is infinite, and found in the step times."""
@@ -31,18 +32,56 @@ _PURPOSE = {
 }
 
 
-def step_times(plan: Plan, replicate: int, first: int, ready: FloatArray) -> FloatArray:
+def step_times(
+    plan: Plan, replicate: int, first: int, ready: FloatArray
+) -> tuple[FloatArray, FloatArray | None]:
     """The times of the steps from `first` on, s, each with the delays of its own address.
 
-    ready: shape (steps, sites), s, the last arrival at each site. Result: shape (steps,).
+    ready: shape (steps, sites), s, the last arrival at each site. Result: shape (steps,), and what
+    they were spent on, as of `Steps.components`.
     Raises SimulationError where a time is not finite, or too large for sums of its powers.
     """
     with np.errstate(**OVERFLOW):
-        time = step_end(plan.barrier, ready, _delays(plan, replicate, first, len(ready)))
+        delays = _delays(plan, replicate, first, len(ready))
+        time = step_end(plan.barrier, ready, delays)
+        _require_finite(time)
+        if len(plan.components) == len(BARE):
+            return time, None
+        last: FloatArray = ready.max(axis=1)
+        among = (time - last) * share_among_sites(plan.barrier, ready, delays)
+        return time, np.column_stack([last, time - last - among, among])
+
+
+def _require_finite(time: FloatArray) -> None:
     if not np.all(np.abs(time) < _LONGEST):
         worst = time[~(np.abs(time) < _LONGEST)][0]
         raise SimulationError(f"a step takes {worst:g} s; beyond {_LONGEST:g} s no mean is formed")
-    return time
+
+
+def stage_ends(plan: Plan, replicate: int, first: int, ready: FloatArray, done: FloatArray) -> Ends:
+    """The times of the steps from `first` on of a plan whose model is divided.
+
+    ready, done: shape (steps, stages, sites), s, when the last replica has its first bucket of
+    gradients, and its last. Raises SimulationError where a time is not finite, or too large.
+    """
+    division = plan.division
+    assert division is not None
+    buckets, barriers = division.parallel.buckets, division.barriers
+    most = max((len(barrier.delays) for barrier in barriers), default=0)
+    each, others = (np.zeros((*done.shape[:2], most)) for _ in range(2))
+    steps = np.arange(first, first + len(done), dtype=np.uint32)
+    place = 0
+    with np.errstate(**OVERFLOW):
+        for stage, barrier in enumerate(barriers):
+            for column, delay in enumerate(barrier.delays):
+                for into, rounds in ((each, 1), (others, buckets - 1)):
+                    if rounds:
+                        many = replace(delay, rounds=delay.rounds * rounds)
+                        into[:, stage, column] = _in_rounds(plan, replicate, steps, many, place)
+                        place += many.rounds
+        ends = stages_end(barriers, buckets, ready, done, each, others)
+    _require_finite(ends.time)
+    return ends
 
 
 def _delays(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
@@ -55,15 +94,19 @@ def _delays(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
     return out
 
 
-def _in_rounds(plan: Plan, replicate: int, steps: Words, delay: Delay) -> FloatArray:
+def _in_rounds(
+    plan: Plan, replicate: int, steps: Words, delay: Delay, place: int = 0
+) -> FloatArray:
     """The sum over the rounds of the slowest message of each, s; shape (steps,).
+
+    place: where the addresses of its draws begin.
 
     Few rounds are drawn one by one; of many the sum, by its law, in a single draw, where it has
     one that can be tabulated.
     """
     law = _law_of_many(delay)
     rounds = 1 if law is not None else delay.rounds
-    number = np.repeat(np.arange(rounds, dtype=np.uint32), steps.size)
+    number = np.repeat(np.arange(place, place + rounds, dtype=np.uint32), steps.size)
     step = np.tile(steps, rounds)
 
     def draws(messages: Messages) -> FloatArray:

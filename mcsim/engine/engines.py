@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mcsim.engine.exact import ExactEngine, site_laws
+from mcsim.engine.pipelines import PipelineEngine
 from mcsim.engine.sampled import SampledEngine
 from mcsim.engine.steps import Engine
 from mcsim.model.choice import why_no_law
@@ -16,8 +17,14 @@ from mcsim.model.plan import Plan
 if TYPE_CHECKING:
     from mcsim.model.step_law import StepLaw
 
+
+def sampled_engine(plan: Plan) -> Engine:
+    """The engine that draws: every device, or every operation where the model is divided."""
+    return SampledEngine(plan) if plan.division is None else PipelineEngine(plan)
+
+
 ENGINES: Mapping[str, Callable[[Plan], Engine]] = MappingProxyType(
-    {"sampled": SampledEngine, "exact": ExactEngine}
+    {"sampled": sampled_engine, "exact": ExactEngine}
 )
 
 

@@ -103,8 +103,8 @@ class ExactReplicate:
             ready[:, site], draw[:, site] = latest, drawn
             culprit[:, site] = np.array(here)[group]
             busy[:, here] = mean
-        time = step_times(plan, self.replicate, first, ready)
-        return Steps(time, ready, culprit, draw, busy)
+        time, components = step_times(plan, self.replicate, first, ready)
+        return Steps(time, ready, culprit, draw, busy, components)
 
 
 @kernel

@@ -51,10 +51,16 @@ class Purpose(IntEnum):
 
     STEP = 0
     STALL = 4
+    # Of a device in an operation of a pipeline: also in four pieces.
+    OPERATION = 8
+    TENSOR_DELAY = 12
     PERSISTENT = 16
     NODE = 17
     RACK = 18
     SITE = 19
+    STALL_PLACE = 20
+    EXPERT_DELAY = 24
+    HANDING_DELAY = 28
     NODE_DELAY = 32
     SITE_DELAY = 33
     LINK_DELAY = 34

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from mcsim.engine.compile import kernel, lane
 from mcsim.engine.philox import Word, Words
-from mcsim.laws import FloatArray, Law
+from mcsim.laws import FloatArray
+from mcsim.model.hazard import Quantiles
 
 ACCURACY = 1e-6
 """Error of a cell that is not marked, relative to |q| + `QuantileTable.scale`."""
@@ -153,7 +154,7 @@ class QuantileTable:
     marked: float
 
     @classmethod
-    def of(cls, law: Law | None, constant: float = 1.0) -> QuantileTable:
+    def of(cls, law: Quantiles | None, constant: float = 1.0) -> QuantileTable:
         """The table of a law; where there is none, of `constant`.
 
         Errors are relative to |q| alone unless that marks cells without a jump, since the values
@@ -229,7 +230,7 @@ class _Samples:
     kinks: _Kinks
 
     @classmethod
-    def of(cls, law: Law) -> _Samples:
+    def of(cls, law: Quantiles) -> _Samples:
         upper, lower = _points(UPPER_DEPTH), _points(LOWER_DEPTH)
         found = law.quantile(np.concatenate([upper, 1.0 - lower]))
         quantile = [_five_each(found[: upper.size]), _five_each(found[upper.size :])]
@@ -278,7 +279,7 @@ class _Samples:
         return QuantileTable(Cells(value, bend, upper, lower), scale, _probability(marked))
 
 
-def _look_at_levels(law: Law, is_upper: bool, jumps: NDArray[np.bool_]) -> _Kinks:
+def _look_at_levels(law: Quantiles, is_upper: bool, jumps: NDArray[np.bool_]) -> _Kinks:
     """The law at its jumps and kinks in a tail: fills `jumps`, and returns the kinks."""
     least, end = 2.0 ** -(UPPER_DEPTH if is_upper else LOWER_DEPTH), 0.5 * (1.0 + 1.0 / _CELLS)
 

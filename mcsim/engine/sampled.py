@@ -92,8 +92,8 @@ def sample_steps(cluster: Cluster, first: int, count: int, start: int = 0) -> St
     """Steps `first` to `first + count - 1` of a replicate. start: as of `SampledReplicate`."""
     with np.errstate(**OVERFLOW):
         ready, culprit, draw, busy = _arrivals(cluster, first, count, start)
-    time = step_times(cluster.plan, cluster.replicate, first, ready)
-    return Steps(time, ready, culprit, draw, busy)
+    time, components = step_times(cluster.plan, cluster.replicate, first, ready)
+    return Steps(time, ready, culprit, draw, busy, components)
 
 
 Arrivals = tuple[FloatArray, NDArray[np.int64], FloatArray, FloatArray]

@@ -11,9 +11,10 @@ from itertools import islice
 import numpy as np
 
 from mcsim.engine.ends import OVERFLOW
-from mcsim.engine.sampled import SampledEngine
-from mcsim.engine.steps import Engine, Replicate
+from mcsim.engine.engines import sampled_engine
+from mcsim.engine.steps import Engine, Replicate, Steps
 from mcsim.engine.tally import BLOCK, Sums, Tally
+from mcsim.model.choice import cpu_seconds
 from mcsim.model.plan import Plan
 from mcsim.threads import available_threads
 
@@ -21,6 +22,8 @@ _MOST_TOGETHER, _TASKS_A_THREAD = 8, 16
 """Blocks of a task, and the tasks that each thread should have at least."""
 _MOST_AT_ONCE = 2e10
 """Devices and steps of a task: it takes half a second."""
+_LONGEST_PIECE, _WORTH_DIVIDING = 0.5, 0.05
+"""s, that a thread samples at a time; and that a task takes which is divided among threads."""
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps asked for, over all replicates."""
@@ -46,23 +49,27 @@ def simulate(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     threads = threads or available_threads()
-    engine = engine or SampledEngine(plan)
+    engine = engine or sampled_engine(plan)
     whole = _what_is_known(plan, earlier)
     tasks = _what_is_left(plan, whole, threads)
     last: list[Sums | None] = [None] * plan.replicates
     steps = plan.replicates * plan.steps
     steps_done = steps - sum(task.count for task in tasks)
+
+    def done(count: int) -> None:
+        nonlocal steps_done
+        steps_done += count
+        if progress is not None:
+            progress(steps_done, steps)
+
     with ThreadPoolExecutor(threads, "mcsim") as pool:
-        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile):
+        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile, done):
             for sums in parts:
                 if sums.moments.count == BLOCK:
                     before = whole[task.replicate]
                     whole[task.replicate] = sums if before is None else before.joined(sums)
                 else:
                     last[task.replicate] = sums
-            steps_done += task.count
-            if progress is not None:
-                progress(steps_done, steps)
     return Tally(plan, [_joined(*pair) for pair in zip(whole, last, strict=True)], whole)
 
 
@@ -116,32 +123,66 @@ def _in_order(
     plan: Plan,
     tasks: Sequence[Task],
     tile: int | None,
+    done: Callable[[int], None],
 ) -> Iterator[tuple[Task, list[Sums]]]:
-    """The sums of the tasks' blocks, in their order, a few tasks ahead on the pool's threads."""
+    """The sums of the tasks' blocks, in their order, a few tasks ahead on the pool's threads.
+
+    done: is told of steps that have been sampled.
+    """
     waiting = iter(tasks)
-    running: deque[tuple[Task, Future[list[Sums]]]] = deque()
+    running: deque[tuple[Task, list[Future[Steps]], Future[list[Sums]]]] = deque()
     drawn: dict[int, Future[Replicate]] = {}
 
     def submit(task: Task) -> None:
         # A cluster is drawn on the pool too, before the first of its tasks is begun there.
         if task.replicate not in drawn:
             drawn[task.replicate] = pool.submit(_draw, engine, task.replicate)
-        running.append((task, pool.submit(_sums, plan, drawn[task.replicate], task, tile)))
+        cluster = drawn[task.replicate]
+        pieces = _pieces(plan, task, len(tasks), threads, tile)
+        if len(pieces) == 1:
+            running.append((task, [], pool.submit(_sums, plan, lambda: [_sample(cluster, task)])))
+            return
+        # Pieces come before what waits for them, so that a thread is never kept from them.
+        parts = [pool.submit(_sample, cluster, piece) for piece in pieces]
+        sums = pool.submit(_sums, plan, lambda: [part.result() for part in parts])
+        running.append((task, parts, sums))
 
     try:
         for task in islice(waiting, threads + 1):
             submit(task)
         while running:
-            task, future = running.popleft()
+            task, parts, future = running[0]
+            for part in parts:
+                done(len(part.result().time))
             sums = future.result()
+            running.popleft()
+            if not parts:
+                done(task.count)
             for other in islice(waiting, 1):
                 submit(other)
             if running and running[0][0].replicate != task.replicate:
                 del drawn[task.replicate]
             yield task, sums
     finally:
-        for _, future in running:
+        for _, parts, future in running:
             future.cancel()
+            for part in parts:
+                part.cancel()
+
+
+def _pieces(plan: Plan, task: Task, tasks: int, threads: int, tile: int | None) -> list[Task]:
+    """What is sampled at a time: all of a task, or less where a step takes long, or where there
+    are too few tasks for all threads."""
+    seconds = cpu_seconds(plan, "sampled") / (plan.steps * plan.replicates)
+    size = max(int(_LONGEST_PIECE / seconds), 1)
+    if tasks < 2 * threads and task.count * seconds > _WORTH_DIVIDING:
+        size = min(size, -(-task.count // (2 * threads)))
+    size = min(tile or size, task.count)
+    end = task.first + task.count
+    return [
+        Task(task.replicate, first, min(size, end - first))
+        for first in range(task.first, end, size)
+    ]
 
 
 def _draw(engine: Engine, replicate: int) -> Replicate:
@@ -149,12 +190,13 @@ def _draw(engine: Engine, replicate: int) -> Replicate:
         return engine.draw(replicate)
 
 
-def _sums(plan: Plan, drawn: Future[Replicate], task: Task, tile: int | None) -> list[Sums]:
-    """Of each block."""
-    replicate, end = drawn.result(), task.first + task.count
-    size = tile or task.count
-    parts = [
-        replicate.sample(first, min(size, end - first)) for first in range(task.first, end, size)
-    ]
-    steps = parts[0].joined(*parts[1:])
-    return [Sums.of(plan, steps.part(at, BLOCK)) for at in range(0, task.count, BLOCK)]
+def _sample(drawn: Future[Replicate], task: Task) -> Steps:
+    return drawn.result().sample(task.first, task.count)
+
+
+def _sums(plan: Plan, parts: Callable[[], list[Steps]]) -> list[Sums]:
+    """Of each block of a task."""
+    first, *others = parts()
+    steps = first.joined(*others)
+    count = len(steps.time)
+    return [Sums.of(plan, steps.part(at, BLOCK)) for at in range(0, count, BLOCK)]

@@ -35,7 +35,10 @@ class Steps:
     time: shape (steps,), s. ready: shape (steps, sites), s, the last arrival at each site.
     culprit: shape (steps, sites), the group of that arrival. draw: shape (steps, sites), the
     survival probability it was drawn at. busy: shape (steps, groups), s, the mean time of a
-    device of the group. devices: of all devices in all of the steps; None if not asked for.
+    device of the group. components: shape (steps, components), s, what the step was spent on, in
+    the order of `Plan.components`; None where those are BARE. devices: of all devices in all of the
+    steps; None if not asked for. stage: shape (steps,), the slowest of the pipeline that the step
+    waited for; None where the model is not divided.
     """
 
     time: FloatArray
@@ -43,7 +46,9 @@ class Steps:
     culprit: NDArray[np.int64]
     draw: FloatArray
     busy: FloatArray
+    components: FloatArray | None = None
     devices: DeviceCounts | None = None
+    stage: NDArray[np.intp] | None = None
 
     @property
     def last_site(self) -> NDArray[np.int64]:
@@ -63,6 +68,8 @@ class Steps:
             self.culprit[rows],
             self.draw[rows],
             self.busy[rows],
+            None if self.components is None else self.components[rows],
+            stage=None if self.stage is None else self.stage[rows],
         )
 
     def joined(self, *others: Steps) -> Steps:
@@ -71,13 +78,17 @@ class Steps:
             return self
         parts = [self, *others]
         counts = [part.devices for part in parts if part.devices is not None]
+        components = [part.components for part in parts if part.components is not None]
+        stages = [part.stage for part in parts if part.stage is not None]
         return Steps(
             np.concatenate([part.time for part in parts]),
             np.concatenate([part.ready for part in parts]),
             np.concatenate([part.culprit for part in parts]),
             np.concatenate([part.draw for part in parts]),
             np.concatenate([part.busy for part in parts]),
+            np.concatenate(components) if components else None,
             reduce(add, counts) if counts else None,
+            np.concatenate(stages) if stages else None,
         )
 
 

@@ -76,10 +76,11 @@ class Sums:
     """What is kept of some steps of a replicate.
 
     moments: columns step time, compute time and exposed communication (s), then the wait
-        fraction of each group, the compute time (s) of each site, and the mean time (s) of a
-        device of each group.
+        fraction of each group, the compute time (s) of each site, the mean time (s) of a device
+        of each group, and the components (s) that are not the second and third.
     shortest, longest: s. culprits: shape (groups,), steps whose last arrival was in the group.
-    site_culprits: shape (sites,). times: s, of each step, in pieces, if they are kept.
+    site_culprits: shape (sites,). stage_culprits: shape (stages,), steps that waited for a
+        pipeline whose slowest stage it was. times: s, of each step, in pieces, if they are kept.
     devices: counts of all devices' times, if they are kept. blocking: of the same columns as the
         moments, if steps remember those before.
     """
@@ -93,6 +94,7 @@ class Sums:
     times: tuple[FloatArray, ...] = ()
     devices: DeviceCounts | None = None
     blocking: Blocking | None = None
+    stage_culprits: NDArray[np.int64] | None = None
 
     @property
     def step_time(self) -> FloatArray:
@@ -109,7 +111,10 @@ class Sums:
         waiting = np.maximum(last[:, None] - steps.busy, 0.0)
         whole = steps.time[:, None]
         wait = np.divide(waiting, whole, out=np.zeros_like(waiting), where=whole != 0)
-        row = np.column_stack([steps.time, last, steps.time - last, wait, steps.ready, steps.busy])
+        columns = [steps.time, last, steps.time - last, wait, steps.ready, steps.busy]
+        if steps.components is not None:
+            columns.append(steps.components)
+        row = np.column_stack(columns)
         # A sum of a column depends on the layout of the memory; a copy gives it always the same.
         return cls(
             Moments.of(np.asfortranarray(row)),
@@ -121,6 +126,7 @@ class Sums:
             (steps.time,) if plan.keep_steps else (),
             steps.devices,
             Blocking.of(row, BLOCK) if plan.steps_remember else None,
+            None if steps.stage is None else np.bincount(steps.stage, minlength=plan.stages),
         )
 
     def joined(self, other: Sums) -> Sums:
@@ -135,6 +141,9 @@ class Sums:
             self.times + other.times,
             self.devices + other.devices if self.devices and other.devices else None,
             self.blocking.joined(other.blocking) if self.blocking and other.blocking else None,
+            None
+            if self.stage_culprits is None or other.stage_culprits is None
+            else self.stage_culprits + other.stage_culprits,
         )
 
 

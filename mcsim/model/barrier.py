@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Barrier
@@ -30,12 +34,117 @@ def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> F
     last: FloatArray = ready.max(axis=1)
     if barrier is None:
         return last
+    arrived, across = _arrived(barrier, ready, delay)
+    return np.asarray(np.maximum(last, arrived + across + max(barrier.down)))
+
+
+def share_among_sites(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> FloatArray:
+    """The part of the collective's time that it goes on among sites, shape (steps,).
+
+    ready, delay: as of `step_end`. The time is that from the last site's part of the compute that
+    hides nothing.
+    """
+    if barrier is None:
+        return np.zeros(len(ready))
+    arrived, across = _arrived(barrier, ready, delay)
+    whole = arrived + across + max(barrier.down) - (1 - barrier.overlap) * ready.max(axis=1)
+    return np.asarray(np.divide(across, whole, out=np.zeros_like(across), where=whole > 0.0))
+
+
+def _arrived(
+    barrier: Barrier, ready: FloatArray, delay: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """When the parts of all sites are there, and what they then take among them; (steps,), s."""
     arrival = (1 - barrier.overlap) * ready + np.array(barrier.up)
-    across = np.full(last.shape, barrier.across)
+    across = np.full(len(ready), barrier.across)
     for column, one in enumerate(barrier.delays):
         if one.site is None:
             across += delay[:, column]
         else:
             arrival[:, one.site] += delay[:, column]
-    met = arrival.max(axis=1) + across
-    return np.asarray(np.maximum(last, met + max(barrier.down)))
+    return arrival.max(axis=1), across
+
+
+class Ends(NamedTuple):
+    """When steps end, s, and after which stage. time, stage: shape (steps,). among: the part of
+    that stage's collective that goes on among sites; shape (steps,)."""
+
+    time: FloatArray
+    stage: NDArray[np.intp]
+    among: FloatArray
+
+
+def stages_end(
+    barriers: Sequence[Barrier],
+    buckets: int,
+    first: FloatArray,
+    last: FloatArray,
+    each: FloatArray,
+    others: FloatArray,
+) -> Ends:
+    """When the gradients of all stages are summed.
+
+    first, last: shape (steps, stages, sites), s, when the last replica has its first bucket, and
+    its last; -inf where a stage is not at a site. each, others: shape (steps, stages, delays), s,
+    the delays of one bucket, and those of all others together.
+
+    A stage's buckets are sent one after the other, each when every replica has it; as they become
+    ready ever faster or ever slower, either the first or the last of them decides. The links serve
+    one stage after the other, in the order in which they are ready.
+    """
+    whole: FloatArray = last.max(axis=(1, 2))
+    stage = np.asarray(last.max(axis=2).argmax(axis=1))
+    among = np.zeros(whole.shape)
+    if not barriers:
+        return Ends(whole, stage, among)
+    paths = [(last, 1, each)]
+    if buckets > 1:
+        paths.append((first, buckets, each + others))
+    for ready, number, delay in paths:
+        arrived, across = _inside_sites(barriers, ready, number, delay)
+        met = _one_by_one(arrived, across)
+        down = number * np.array([max(barrier.down) for barrier in barriers])
+        end = met + down
+        late = end.argmax(axis=1)
+        rows = np.arange(len(end))
+        later = end[rows, late] > whole
+        whole = np.where(later, end[rows, late], whole)
+        stage = np.where(later, late, stage)
+        waited = (met - arrived)[rows, late]
+        taken = end[rows, late] - ready.max(axis=2)[rows, late]
+        share = np.divide(waited, taken, out=np.zeros_like(waited), where=taken > 0.0)
+        among = np.where(later, share, among)
+    return Ends(whole, stage, among)
+
+
+def _inside_sites(
+    barriers: Sequence[Barrier], ready: FloatArray, number: int, delay: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """When each stage is summed inside all its sites, and what it then takes among them, s."""
+    arrived = ready + number * np.array([barrier.up for barrier in barriers])
+    across = np.empty(ready.shape[:2])
+    for stage, barrier in enumerate(barriers):
+        across[:, stage] = number * barrier.across
+        for column, one in enumerate(barrier.delays):
+            if one.site is None:
+                across[:, stage] += delay[:, stage, column]
+            else:
+                arrived[:, stage, one.site] += delay[:, stage, column]
+    return arrived.max(axis=2), across
+
+
+def _one_by_one(arrived: FloatArray, across: FloatArray) -> FloatArray:
+    """When each of some customers of one server has been served, first come, first served.
+
+    arrived, across: shape (steps, customers), s, when each comes and how long it takes.
+    """
+    order = np.argsort(arrived, axis=1, kind="stable")
+    arrived, across = (np.take_along_axis(values, order, axis=1) for values in (arrived, across))
+    end = np.empty_like(arrived)
+    free = np.full(len(arrived), -np.inf)
+    for place in range(arrived.shape[1]):
+        free = np.maximum(free, arrived[:, place]) + across[:, place]
+        end[:, place] = free
+    found = np.empty_like(end)
+    np.put_along_axis(found, order, end, axis=1)
+    return found

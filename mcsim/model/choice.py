@@ -14,6 +14,9 @@ _SAMPLED_PER_GROUP_AND_STEP = 1e-6
 _SAMPLED_PER_SITE_AND_STEP = 1.5e-6
 _SAMPLED_PER_DRAW_AND_STEP = 0.025e-9
 _COUNTED_PER_DRAW_AND_STEP = 2.5e-9
+_OPERATION = 1e-9
+_OPERATION_DRAWN = 2e-9
+_OPERATION_PASSED = 15e-9
 _EXACT_WITH_STALLS = 500e-3
 _EXACT_PER_SITE = 40e-3
 _EXACT_PER_DEVICE = 0.3e-6
@@ -38,6 +41,8 @@ def why_not_exact(plan: Plan) -> str | None:
 
 def why_no_law(plan: Plan) -> str | None:
     """The reason why the law of the last arrivals of a plan cannot be tabulated; None if it can."""
+    if plan.division is not None:
+        return "[workload.parallel]: its pipelines have no law that can be tabulated"
     for group in plan.groups:
         if group.is_ever_slow:
             return f"{group.name}: it has a slow state, so its steps remember those before"
@@ -75,6 +80,11 @@ def cpu_seconds(plan: Plan, engine: str) -> float:
         each = _EXACT_PER_SITE * sites + _EXACT_PER_DEVICE * plan.devices
         per_step = _EXACT_PER_SITE_AND_STEP * sites
         return _EXACT_WITH_STALLS * stalls + plan.replicates * each + steps * per_step
+    if plan.division is not None:
+        units = plan.devices / plan.division.parallel.tensor
+        per_operation = _OPERATION * plan.devices + _OPERATION_PASSED * units
+        per_step = per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
+        return plan.replicates * _SAMPLED_PER_REPLICATE + steps * per_step
     each = _SAMPLED_PER_REPLICATE + _SAMPLED_PER_DRAW * plan.draws
     per_step = _SAMPLED_PER_GROUP_AND_STEP * groups + _SAMPLED_PER_SITE_AND_STEP * sites
     per_step += _SAMPLED_PER_DRAW_AND_STEP * plan.draws

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from mcsim.laws import Constant, FloatArray
+from mcsim.laws.gamma import Gamma
 from mcsim.model.arrival import NotExact
 from mcsim.model.barrier import slowest_of
 from mcsim.model.convolution import Scale, hazard_of_sum
@@ -99,6 +100,23 @@ def law_of_delay(delay: Delay) -> Quantiles:
         if rounds:
             one = _twice(one)
     return found
+
+
+def law_of_rounds(delay: Delay) -> Quantiles:
+    """The law of a delay over all of its rounds, s; where it has none that can be tabulated, a
+    gamma law of the same mean and variance, which sums of many rounds approach."""
+    try:
+        return law_of_delay(delay)
+    except NotExact:
+        one = latest([slowest(messages) for messages in delay.messages])
+    odds = np.linspace(-44.0, 44.0, 20_001)
+    survival = 1.0 / (1.0 + np.exp(odds))
+    weight = survival * (1.0 - survival)
+    weight /= weight.sum()
+    value = one.quantile(survival)
+    mean = float(weight @ value)
+    deviation = float(np.sqrt(weight @ (value - mean) ** 2))
+    return Gamma(delay.rounds * mean, deviation / (mean * np.sqrt(delay.rounds)))
 
 
 def _twice(law: Quantiles) -> Quantiles:

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mcsim.errors import Problem, ScenarioError
+from mcsim.errors import Problem
 from mcsim.laws import Law
 from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
+from mcsim.model.division import Division, training_of
 from mcsim.model.lower import lower
+from mcsim.model.pipeline import bubble_fraction
 from mcsim.model.plan import Plan
 from mcsim.scenario import Scenario
 from mcsim.tables import table
@@ -29,6 +31,7 @@ _BYTES_PER_THREAD = 100e6
 _BYTES_PER_KEPT_STEP = 24
 _BYTES_PER_REPLICATE = 20e3
 _BYTES_PER_GROUP_COUNTED = 1.1e6
+_BYTES_PER_OPERATION = 40
 _FILE_BYTES_PER_REPLICATE = 5e3
 _FILE_BYTES_PER_GROUP_COUNTED = 4e3
 
@@ -47,14 +50,18 @@ def seconds(plan: Plan, threads: int) -> float:
 def _check(plan: Plan) -> float:
     """Seconds of the self-check."""
     checked = dataclasses.replace(plan, steps=_CHECKED_STEPS, replicates=1, keep="summary")
-    law = 0.0 if why_no_law(plan) else cpu_seconds(checked, "exact")
-    return law + cpu_seconds(checked, "sampled")
+    if why_no_law(plan) is not None:
+        return 0.0
+    return cpu_seconds(checked, "exact") + cpu_seconds(checked, "sampled")
 
 
 def memory(plan: Plan, threads: int) -> float:
     """Expected bytes of memory, in proportion to devices and threads, not to steps."""
     kept = _BYTES_PER_KEPT_STEP * plan.steps * plan.replicates if plan.keep_steps else 0.0
     kept += _BYTES_PER_REPLICATE * plan.replicates
+    if plan.division is not None:
+        units = plan.devices / plan.division.parallel.tensor
+        kept += _BYTES_PER_OPERATION * units * plan.division.operations * threads
     if plan.keep == "devices":
         kept += _BYTES_PER_GROUP_COUNTED * len(plan.groups) * (plan.replicates + threads)
     return _START_BYTES + _BYTES_PER_DEVICE * plan.devices + _BYTES_PER_THREAD * threads + kept
@@ -77,10 +84,10 @@ def before_running(scenario: Scenario) -> list[str]:
     refused = why_not_exact(plan) if plan.engine == "exact" else None
     if refused is not None:
         message = f'"exact" cannot do this: {refused}; use "auto" or "sampled"'
-        raise ScenarioError(scenario.name, [Problem("run.engine", message)])
+        raise scenario.error([Problem("run.engine", message)])
     excess = _beyond_memory(plan, 1)
     if excess:
-        raise ScenarioError(scenario.name, [Problem("", excess)])
+        raise scenario.error([Problem("", excess)])
     return _remarks(scenario, plan)
 
 
@@ -107,20 +114,39 @@ def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
         if below > 0:
             which = f"{100 * below:.3g} % of its draws (a {type(law).name} law)"
             said.append(f"{name} of {groups} is negative in {which}")
-        of_steps = name in ("step", "stall")
+        of_steps = name in ("step", "operation", "stall")
         if (of_steps or plan.replicates > 1) and not law.variance() < math.inf:
             which = "no standard error" if of_steps else "none over several clusters"
             said.append(f"{name} of {groups} has an infinite variance: {which} is valid")
-    if scenario.workload.gradient is not None and plan.barrier is None:
+    free = scenario.network is None and not scenario.link
+    if free and (scenario.workload.gradient is not None or scenario.workload.model is not None):
         said.append("the gradient costs nothing: there is neither a [network] nor a [[link]]")
+    if plan.division is not None:
+        said += _about_division(scenario, plan.division)
     used = {site.name for site in plan.sites}
     said += [f"site {s.name} has no devices" for s in scenario.site if s.name not in used]
     return said
 
 
+def _about_division(scenario: Scenario, division: Division) -> Iterator[str]:
+    parallel, workload = division.parallel, scenario.workload
+    if workload.model is None and parallel.tensor > 1:
+        yield "collectives among the devices of a layer cost nothing: there is no [workload.model]"
+    if workload.model is None and parallel.pipeline > 1 and parallel.activation is None:
+        yield "what stages hand on costs nothing: neither `activation` nor [workload.model]"
+    sites = division.placement.site[division.placement.unit]
+    spanning = int((sites != sites[:, :1]).any(axis=1).sum())
+    if spanning:
+        yield f"{spanning:,} of {len(sites):,} replicas have stages at several sites"
+    group = division.placement.group[division.placement.unit]
+    mixed = int((group != group[:, :1]).any(axis=1).sum())
+    if mixed and not spanning:
+        yield f"{mixed:,} of {len(sites):,} replicas have stages on several groups"
+
+
 def _laws_in_use(plan: Plan) -> Iterator[tuple[str, Law, str]]:
     """Each law by the key it stands under, with the groups that have it."""
-    for name in ("persistent", "node", "rack", "site_factor", "step", "stall"):
+    for name in ("persistent", "node", "rack", "site_factor", "step", "operation", "stall"):
         laws: dict[Law, list[str]] = {}
         for group in plan.groups:
             law = getattr(group, name)
@@ -155,6 +181,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         groups,
         "",
         *_disturbances(plan),
+        *_division(scenario, plan),
         *_network(plan, scenario.workload.gradient),
         f"ideal step      {show(plan.ideal_step_time, 'time')}"
         " (nothing disturbs, work by speed, free network)",
@@ -173,6 +200,50 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
     if excess:
         lines.append(f"too large: {excess}")
     return "\n".join(lines)
+
+
+def _division(scenario: Scenario, plan: Plan) -> list[str]:
+    """The model, its replicas and what an operation takes."""
+    lines = []
+    training = training_of(scenario)
+    if training is not None:
+        memory = training.memory()
+        parts = ", ".join(f"{name} {show(size, 'data')}" for name, size in memory.items())
+        lines += [
+            f"model           {training.operations_per_token:.4g} operations a token,"
+            f" {training.tokens:,.6g} tokens a microbatch",
+            f"memory          {show(sum(memory.values()), 'data')} a device: {parts}",
+        ]
+    division = plan.division
+    if division is None:
+        return lines
+    parallel, placement = division.parallel, division.placement
+    schedule = division.schedule
+    bubble = bubble_fraction(schedule.stages, schedule.microbatches, schedule.chunks)
+    lines += [
+        f"replicas        {placement.replicas:,} of {placement.stages} stage(s) of"
+        f" {parallel.tensor} device(s), {parallel.placement}",
+        f"pipeline        {parallel.schedule}, {schedule.microbatches:,} microbatch(es), bubble"
+        f" {100 * bubble:.3g} % of the work",
+    ]
+    for what, times in (("tensor", division.tensor_time), ("expert", division.expert_time)):
+        if max(times) > 0.0:
+            lines.append(f"{what:<15} {show(max(times), 'time')} of collectives in an operation")
+    if max(division.gather) > 0.0:
+        lines.append(f"parameters      gathered in {show(max(division.gather), 'time')}")
+    used = sorted(set(division.handing[:, : max(placement.stages - 1, 1)].ravel().tolist()))
+    lines += [
+        f"handing on      {show(way.latency + way.busy, 'time')} from stage to stage"
+        for way in (division.ways[index] for index in used)
+        if way.latency + way.busy > 0.0
+    ]
+    if division.barriers:
+        taken = [max(b.up) + b.across + max(b.down) for b in division.barriers]
+        lines.append(
+            f"gradient        {show(parallel.buckets * max(taken), 'time')} in"
+            f" {parallel.buckets:,} bucket(s)"
+        )
+    return lines
 
 
 def _goal(plan: Plan) -> list[str]:
@@ -197,6 +268,8 @@ def _disturbances(plan: Plan) -> list[str]:
 
 def _network(plan: Plan, payload: float | None) -> list[str]:
     barrier = plan.barrier
+    if plan.division is not None:
+        return []
     if barrier is None or payload is None:
         return ["network         free: no payload, or no [network] and no [[link]]"]
     lines = [f"payload         {show(payload, 'data')}, all-reduced each step"]

@@ -6,6 +6,7 @@ import math
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
+from mcsim.model.division import division_of, require_memory, training_of
 from mcsim.model.network import barrier_of, link_name
 from mcsim.model.plan import (
     LEAST_BEYOND,
@@ -19,7 +20,7 @@ from mcsim.model.plan import (
     require_distinct,
 )
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run, SlowState
+from mcsim.scenario.schema import CUSTOM, MAX_STEPS, Fleet, Jitter, Run, SlowState
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
@@ -32,8 +33,16 @@ def lower(scenario: Scenario) -> Plan:
     """All that an engine needs to know of a scenario.
 
     Sites without devices take no part. Raises ScenarioError where the sites of the devices are
-    not connected, or where two names have the same identity.
+    not connected, where they do not divide as the model is to be, or where two names have the same
+    identity.
     """
+    try:
+        return _lowered(scenario)
+    except ScenarioError as error:
+        raise scenario.error(error.problems) from None
+
+
+def _lowered(scenario: Scenario) -> Plan:
     known = [site.name for site in scenario.site] or [DEFAULT_SITE]
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
@@ -46,6 +55,7 @@ def lower(scenario: Scenario) -> Plan:
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
     require_distinct("link", (link_name(link) for link in scenario.link))
+    division = division_of(scenario, sites, groups)
     plan = Plan(
         seed=scenario.run.seed,
         steps=scenario.run.steps,
@@ -54,17 +64,24 @@ def lower(scenario: Scenario) -> Plan:
         keep=scenario.run.keep,
         groups=groups,
         sites=sites,
-        barrier=barrier_of(
+        barrier=None
+        if division is not None
+        else barrier_of(
             scenario.network,
             scenario.link,
-            scenario.workload.gradient,
+            _gradient(scenario),
             scenario.workload.overlap,
             sites,
             groups,
         ),
         ideal_step_time=balanced_time(groups),
         target=_target(scenario.run),
+        division=division,
     )
+    training = training_of(scenario)
+    if training is not None:
+        require_memory(scenario, training.memory())
+    _require_addresses(scenario, plan)
     _require_reachable(scenario, plan)
     _require_countable(scenario, plan)
     return plan
@@ -73,9 +90,35 @@ def lower(scenario: Scenario) -> Plan:
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
     slow = [group.name for group in plan.groups if group.is_ever_slow]
-    if plan.keep == "devices" and slow:
-        message = f'"devices" does not know slow states yet, and {slow[0]} has one'
-        raise ScenarioError(scenario.name, [Problem("run.keep", message)])
+    if plan.keep == "devices" and (slow or plan.division is not None):
+        what = f"slow states yet, and {slow[0]} has one" if slow else "[workload.parallel] yet"
+        message = f'"devices" does not know {what}'
+        raise scenario.error([Problem("run.keep", message)])
+
+
+def _require_addresses(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where there are more operations than words to number them, or laws of
+    operations where there are none."""
+    operations = plan.division.operations if plan.division is not None else 0
+    steps = max(plan.steps, plan.target.max_steps if plan.target else 0)
+    if operations and steps * (operations + 7) > MAX_STEPS:
+        message = (
+            f"{steps:,} steps of {operations:,} operations each are more than"
+            f" {MAX_STEPS:,} operations of a device, which is all that can be numbered"
+        )
+        raise scenario.error([Problem("run.steps", message)])
+    named = [group.name for group in plan.groups if group.operation is not None]
+    if named and plan.division is None:
+        message = f"is of passes through a pipeline ({named[0]}); it needs [workload.parallel]"
+        raise scenario.error([Problem("jitter.operation", message)])
+
+
+def _gradient(scenario: Scenario) -> float | None:
+    """Bytes that every device has a gradient of, where each is a replica."""
+    training, given = training_of(scenario), scenario.workload.gradient
+    if given is not None or training is None:
+        return given
+    return training.dense * training.gradient_width
 
 
 def _require_reachable(scenario: Scenario, plan: Plan) -> None:
@@ -92,7 +135,7 @@ def _require_reachable(scenario: Scenario, plan: Plan) -> None:
         'take a quantile, as target_statistic = "step_time_p50"' if among else "take one cluster"
     )
     message = f"a law has an infinite variance, so {statistic} has no standard error; {advice}"
-    raise ScenarioError(scenario.name, [Problem("run.target_relative_error", message)])
+    raise scenario.error([Problem("run.target_relative_error", message)])
 
 
 def _require_enough(scenario: Scenario, target: Target) -> None:
@@ -103,7 +146,7 @@ def _require_enough(scenario: Scenario, target: Target) -> None:
             f"{target.max_steps:,} steps are too few for an error of {target.statistic};"
             f" at least {LEAST_BEYOND / min(p, 1 - p):,.0f}"
         )
-        raise ScenarioError(scenario.name, [Problem("run.max_steps", message)])
+        raise scenario.error([Problem("run.max_steps", message)])
 
 
 def _target(run: Run) -> Target | None:
@@ -133,11 +176,14 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
         assert fleet.compute is not None
         return fleet.compute / fleet.efficiency
     workload = scenario.workload
-    assert workload.compute is not None
     assert workload.reference is not None
     reference = catalogue.device(workload.reference).peak[workload.precision]
     peak = catalogue.device(fleet.device).peak[workload.precision]
-    return workload.compute * (reference / peak) / fleet.efficiency
+    compute, training = workload.compute, training_of(scenario)
+    if compute is None:
+        assert training is not None
+        compute = training.operations / (training.model.mfu * reference)
+    return compute * (reference / peak) / fleet.efficiency
 
 
 def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Group:
@@ -157,6 +203,7 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
         rack=own.rack or common.rack,
         site_factor=own.site or common.site,
         step=own.step or common.step,
+        operation=own.operation or common.operation,
         stall=own.stall or common.stall,
         slow=_slow(own.slow or common.slow, step_time),
         slow_node=_slow(own.slow_node or common.slow_node, step_time),

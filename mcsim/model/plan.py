@@ -7,9 +7,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+
+if TYPE_CHECKING:
+    from mcsim.model.division import Division
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Group:
     site_factor: Law | None
     step: Law | None
     stall: Law | None
+    operation: Law | None = None
     slow: Slow | None = None
     slow_node: Slow | None = None
     slow_rack: Slow | None = None
@@ -131,6 +136,10 @@ QUANTILES_BY_NAME: Mapping[str, float] = MappingProxyType(
 )
 """The quantiles that a target may be of, by their names."""
 
+BARE = ("compute", "data")
+"""What a step is spent on where a replica is a device, at one site: until the last arrival, and
+after it."""
+
 LEAST_BEYOND = 10
 """Where fewer steps are expected on a side of a quantile, no error of it is claimed."""
 
@@ -151,7 +160,7 @@ class Plan:
 
     engine, keep: as the scenario says. ideal_step_time: s; no disturbance, work in proportion to
     speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
-    replicates are what is wanted.
+    replicates are what is wanted. division: None where every device is a replica of its own.
     """
 
     seed: int
@@ -164,6 +173,20 @@ class Plan:
     barrier: Barrier | None
     ideal_step_time: float
     target: Target | None = None
+    division: Division | None = None
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """What a step is spent on: computing, collectives of tensors and of experts, waiting in
+        the pipeline, and what is not hidden of the gradient's, inside the sites and among them."""
+        if self.division is not None:
+            return (BARE[0], "tensor", "expert", "bubble", BARE[1], "sites")
+        return BARE if len(self.sites) == 1 else (*BARE, "sites")
+
+    @property
+    def stages(self) -> int:
+        """Of a pipeline."""
+        return 1 if self.division is None else self.division.placement.stages
 
     @property
     def keep_steps(self) -> bool:
@@ -173,7 +196,12 @@ class Plan:
     @property
     def has_finite_variance(self) -> bool:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
-        laws = [law for group in self.groups for law in (group.step, group.stall) if law]
+        laws = [
+            law
+            for group in self.groups
+            for law in (group.step, group.stall, group.operation)
+            if law is not None
+        ]
         laws += [
             slow.factor
             for group in self.groups
@@ -181,6 +209,7 @@ class Plan:
             if slow
         ]
         laws += self.barrier.delay_laws if self.barrier else []
+        laws += self.division.delay_laws if self.division else []
         return all(law.variance() < math.inf for law in laws)
 
     @property
@@ -198,7 +227,12 @@ class Plan:
     @property
     def draws(self) -> int:
         """Random draws of devices in a step."""
-        return sum(group.count * (1 if group.stall is None else 2) for group in self.groups)
+        operations = self.division.operations if self.division is not None else 0
+        return sum(
+            group.count
+            * (1 + (group.stall is not None) + operations * (group.operation is not None))
+            for group in self.groups
+        )
 
     @property
     def steps_remember(self) -> bool:

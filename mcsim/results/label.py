@@ -44,13 +44,14 @@ def label(tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck) -> xr.
     summary = Summary(tally)
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
-        variables.update(_variables(statistic, summary))
-        variables.update(_overall(statistic, summary))
+        if statistic.exists(tally.plan):
+            variables.update(_variables(statistic, summary))
+            variables.update(_overall(statistic, summary))
     if tally.plan.keep_steps:
         times = np.array([sums.step_time for sums in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
         variables["step_time"] = xr.Variable(("replicate", "step"), times, attrs)
-    coordinates = _coordinates(summary)
+    coordinates = _coordinates(summary, scenario)
     if tally.plan.keep == "devices":
         for which, name in _DEVICES:
             variables.update(_device_histogram(summary, which, name, coordinates))
@@ -134,7 +135,7 @@ def _overall(statistic: Statistic, summary: Summary) -> dict[str, xr.Variable]:
     }
 
 
-def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
+def _coordinates(summary: Summary, scenario: Scenario) -> dict[str, xr.Variable]:
     plan = summary.plan
 
     def variable(dims: tuple[str, ...], values: object, units: str, name: str) -> xr.Variable:
@@ -151,11 +152,20 @@ def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
         "site": variable(
             ("site",), np.array([s.name for s in plan.sites]), "1", "name of the site"
         ),
+        "component": variable(
+            ("component",), np.array(plan.components), "1", "what the step is spent on"
+        ),
         "group_site": variable(
             ("group",),
             np.array([plan.sites[g.site].name for g in plan.groups]),
             "1",
             "site of the device group",
+        ),
+        "group_device": variable(
+            ("group",),
+            np.array([fleet.device for fleet in scenario.fleet]),
+            "1",
+            "kind of the devices of the group",
         ),
         "group_devices": variable(
             ("group",), np.array([g.count for g in plan.groups]), "1", "devices in the group"
@@ -175,6 +185,10 @@ def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
         ),
         "bin_upper": variable(("bin",), summary.bounds[:, 1], "s", "end of the histogram's bin"),
     }
+    if plan.stages > 1:
+        coordinates["stage"] = variable(
+            ("stage",), np.arange(plan.stages), "1", "stage of the pipelines"
+        )
     if plan.keep_steps:
         coordinates["step"] = variable(("step",), np.arange(plan.steps), "1", "number of the step")
     return coordinates

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mcsim.engine.histogram import COARSEST, FINEST, coarser, edges_of, quantile_of
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
-from mcsim.model.plan import LEAST_BEYOND
+from mcsim.model.plan import LEAST_BEYOND, Plan
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
 
@@ -86,7 +86,12 @@ class Summary:
 
     @property
     def busy(self) -> slice:
-        return slice(self.sites.stop, None)
+        return slice(self.sites.stop, self.sites.stop + len(self.plan.groups))
+
+    @property
+    def components(self) -> slice:
+        rest = slice(self.busy.stop, None)
+        return rest if self.mean.shape[1] > self.busy.stop else slice(_COMPUTE, _COMMUNICATION + 1)
 
     @cached_property
     def step_time(self) -> FloatArray:
@@ -223,6 +228,12 @@ class Summary:
         return self.share([r.culprits for r in self.replicates])
 
     @cached_property
+    def stage_share(self) -> FloatArray:
+        return self.share(
+            [r.stage_culprits for r in self.replicates if r.stage_culprits is not None]
+        )
+
+    @cached_property
     def site_share(self) -> FloatArray:
         return self.share([r.site_culprits for r in self.replicates])
 
@@ -275,6 +286,7 @@ class Statistic:
 
     bounded: whether its values are, so that they have a variance whatever the laws.
     of_one_step: whether a single step is enough for an estimate that is right on average.
+    exists: in which runs there is such a variable.
     """
 
     name: str
@@ -286,6 +298,7 @@ class Statistic:
     comment: str = ""
     bounded: bool = False
     of_one_step: bool = True
+    exists: Callable[[Plan], bool] = lambda plan: True
 
 
 def _column(column: int) -> tuple[Reader, Reader]:
@@ -381,6 +394,16 @@ STATISTICS: tuple[Statistic, ...] = (
         bounded=True,
     ),
     Statistic(
+        "stage_straggler_share",
+        ("replicate", "stage"),
+        "1",
+        "share of steps that waited for a pipeline whose slowest stage it was",
+        lambda s: s.stage_share,
+        lambda s: s.share_stderr(s.stage_share),
+        bounded=True,
+        exists=lambda plan: plan.stages > 1,
+    ),
+    Statistic(
         "wait_fraction",
         ("replicate", "group"),
         "1",
@@ -419,5 +442,14 @@ STATISTICS: tuple[Statistic, ...] = (
         "mean time until a device of the group is ready",
         lambda s: s.mean[:, s.busy],
         lambda s: s.mean_stderr[:, s.busy],
+    ),
+    Statistic(
+        "component_time_mean",
+        ("replicate", "component"),
+        "s",
+        "mean time that the step is spent on the component",
+        lambda s: s.mean[:, s.components],
+        lambda s: s.mean_stderr[:, s.components],
+        "of what the step waited for; they add up to the step time",
     ),
 )

@@ -196,8 +196,9 @@ class Decoder:
         return self.refuse(path, f"{shown(raw)} must be {listing(spec.choices)}{near}")
 
     def names(self, spec: Spec, raw: object, path: str) -> Any:
-        if not isinstance(raw, list | tuple) or len(raw) != spec.length:
-            return self.refuse(path, f"{shown(raw)} must be a list of {spec.length} names")
+        if not isinstance(raw, list | tuple) or len(raw) != (spec.length or len(raw)):
+            many = "" if spec.length is None else f"{spec.length} "
+            return self.refuse(path, f"{shown(raw)} must be a list of {many}names")
         return tuple(self.text(item, f"{path}[{index}]") for index, item in enumerate(raw))
 
     def numbers(self, raw: object, path: str, dimension: Dimension | None) -> Any:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from mcsim.errors import Problem, ScenarioError
 from mcsim.scenario.paths import join, quoted
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -150,3 +153,26 @@ def line_of(lines: dict[str, int], path: str) -> int | None:
             return None
         path = path[:cut]
     return lines[path]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a scenario was read from. lines: of its keys. changed: paths that stand in no file."""
+
+    source: str
+    lines: dict[str, int]
+    changed: tuple[str, ...]
+
+    def error(self, problems: Iterable[Problem]) -> ScenarioError:
+        """The error that these are wrong, each with its line where it has one."""
+        return ScenarioError(self.source, [self._located(problem) for problem in problems])
+
+    def _located(self, problem: Problem) -> Problem:
+        path = problem.path
+        line = None if _within(path, self.changed) else line_of(self.lines, path)
+        return Problem(path, problem.message, line)
+
+
+def _within(path: str, places: Iterable[str]) -> bool:
+    """Whether a path is one of the places or leads into one; those stand in no file."""
+    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)

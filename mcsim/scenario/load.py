@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mcsim.errors import Problem, ScenarioError
-from mcsim.scenario.lines import key_lines, line_of
+from mcsim.scenario.lines import Origin, key_lines
 from mcsim.scenario.overrides import assign, typed
 from mcsim.scenario.scenario import Scenario
 from mcsim.suggest import did_you_mean
@@ -69,19 +69,14 @@ def parse_scenario(
         table, changed = assign(table, changes)
     except ScenarioError as error:
         raise ScenarioError(source, error.problems) from None
+    origin = Origin(source, lines, tuple(changed))
     try:
-        return Scenario.from_dict(table, directory=directory)
+        scenario = Scenario.from_dict(table, directory=directory)
     except ScenarioError as error:
-        problems = [
-            Problem(p.path, p.message, None if _within(p.path, changed) else line_of(lines, p.path))
-            for p in error.problems
-        ]
-        raise ScenarioError(source, problems) from None
-
-
-def _within(path: str, places: Iterable[str]) -> bool:
-    """Whether a path is one of the places or leads into one; those stand in no file."""
-    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)
+        raise origin.error(error.problems) from None
+    # Not a field: where it was read from does not make it another scenario.
+    object.__setattr__(scenario, "origin", origin)
+    return scenario
 
 
 def _too_deep(value: object, levels: int = MAX_DEPTH) -> bool:

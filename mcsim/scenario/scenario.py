@@ -9,26 +9,27 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from mcsim import catalogue, fields
-from mcsim.errors import ScenarioError
+from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 from mcsim.scenario.decode import UNREADABLE, Decoder, listing
+from mcsim.scenario.lines import Origin
 from mcsim.scenario.overrides import assign
+from mcsim.scenario.part import Part
 from mcsim.scenario.schema import (
     CUSTOM,
     Fleet,
     Jitter,
     Link,
     Network,
-    Part,
     Run,
     Site,
     Sync,
-    Workload,
 )
 from mcsim.scenario.toml import dumps
+from mcsim.scenario.workload import Workload
 from mcsim.suggest import did_you_mean
 
 
@@ -42,6 +43,9 @@ class Scenario(Part):
     """
 
     later = MappingProxyType({"remedy": "remedies", "failure": "failures"})
+
+    origin: ClassVar[Origin | None] = None
+    """What an instance was read from, if it was."""
 
     name: str = fields.text("names the result")
     run: Run = fields.table("how much is sampled", Run, default=Run())
@@ -81,6 +85,12 @@ class Scenario(Part):
     def hash(self) -> str:
         """SHA-256 of the canonical text: equal for equal scenarios."""
         return hashlib.sha256(self.to_toml().encode()).hexdigest()
+
+    def error(self, problems: Iterable[Problem]) -> ScenarioError:
+        """The error that something is wrong with it, with its file and lines where it has any."""
+        if self.origin is not None:
+            return self.origin.error(problems)
+        return ScenarioError(self.name, list(problems))
 
     def replace(self, changes: Mapping[str, Any]) -> Scenario:
         """The scenario with some keys changed, as `scenario.replace({"run.steps": 100})`.

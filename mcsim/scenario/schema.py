@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
 
 from mcsim import fields
 from mcsim.laws import Law
 from mcsim.scenario.decode import UNREADABLE
+from mcsim.scenario.part import LONGEST, MAX_COUNT, SHORTEST, Part
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**32 - 1
 """A step's number is one 32-bit word of a random number's address."""
 MAX_REPLICATES = 2**24
 """A replicate's number shares a word of the address with the purpose of the draw."""
-MAX_COUNT = 2**31 - 1
-
-SHORTEST, LONGEST = 1e-15, 1e15
-"""Bounds of times of compute, s; what is beyond them is a slip of units."""
 
 CUSTOM = "custom"
 """The device that is described in the scenario instead of in the catalogue."""
@@ -38,21 +34,6 @@ ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-bina
 
 QUEUES = ("m/m/1", "m/d/1")
 PROTOCOLS = ("go-back-n", "selective-repeat", "tcp")
-
-
-class Part:
-    """One table of a scenario. Subclasses are frozen dataclasses with fields from mcsim.fields."""
-
-    later: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """Keys of the design that this version does not know yet, and what they are for."""
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        """What is wrong with the keys taken together, as (key, message).
-
-        Any key may be UNREADABLE and then has a problem already; the others are still checked,
-        so that all problems come out at once.
-        """
-        return ()
 
 
 @dataclass(frozen=True)
@@ -112,42 +93,6 @@ class Run(Part):
                 yield f"max_{key}", f"{most:,} is below {key}, {least:,}"
         if self.engine == "exact" and self.keep == "devices":
             yield "engine", '"exact" draws no device, and keep = "devices" asks for all of them'
-
-
-@dataclass(frozen=True)
-class Workload(Part):
-    """One training step of one device, and what all devices exchange at its end."""
-
-    later = MappingProxyType({"parallel": "tensor, pipeline and expert parallelism"})
-
-    compute: float | None = fields.quantity(
-        "one step on the reference device, undisturbed",
-        "time",
-        default=None,
-        at_least=SHORTEST,
-        at_most=LONGEST,
-    )
-    reference: str | None = fields.text("the device that `compute` is given for", default=None)
-    precision: str = fields.text("number format that the peak is taken for", default="bf16")
-    gradient: float | None = fields.quantity(
-        "all-reduced over all devices each step; absent: no collective",
-        "data",
-        default=None,
-        at_least=0,
-    )
-    overlap: float = fields.quantity(
-        "part of the compute time that can hide communication",
-        None,
-        default=0.0,
-        at_least=0,
-        at_most=1,
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        if self.compute is not None and self.reference is None:
-            yield "reference", "is missing: name the device that `compute` is the time of"
-        if self.reference is not None and self.compute is None:
-            yield "compute", "is missing: give the time of one step on the reference device"
 
 
 @dataclass(frozen=True)
@@ -272,13 +217,16 @@ class Jitter(Part):
     rack: Law | None = fields.law("shared by a rack, drawn once a replicate", None)
     site: Law | None = fields.law("shared by a site, drawn once a replicate", None)
     step: Law | None = fields.law("of each device in each step", None)
+    operation: Law | None = fields.law(
+        "of each device in each forward or backward pass of [workload.parallel]", None
+    )
     stall: Law | None = fields.law("added to each device in each step", "time")
     slow: SlowState | None = fields.table("of single devices", SlowState, default=None)
     slow_node: SlowState | None = fields.table("of whole nodes", SlowState, default=None)
     slow_rack: SlowState | None = fields.table("of whole racks", SlowState, default=None)
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        for key in ("persistent", "node", "rack", "site", "step", "stall"):
+        for key in ("persistent", "node", "rack", "site", "step", "operation", "stall"):
             law = getattr(self, key)
             if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
                 yield key, f"the {type(law).name} law has no finite mean with these parameters"

@@ -1,0 +1,445 @@
+"""The sampled engine of a divided model: every operation of every device, and what waits for it.
+
+In a step each unit (the devices that share layers) does the operations of its stage in the order
+of the schedule, as `model.pipeline` tells; here many replicas at once, compiled. The replicas that
+share experts meet in every operation, so each takes as long as on the slowest of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mcsim.engine.cluster import base_times
+from mcsim.engine.compile import kernel
+from mcsim.engine.draws import complete
+from mcsim.engine.ends import OVERFLOW, stage_ends
+from mcsim.engine.operations import Operations, slowest_of_units
+from mcsim.engine.philox import Purpose, key_of, survivals, word_3
+from mcsim.engine.states import spells_of
+from mcsim.engine.steps import Steps
+from mcsim.laws import FloatArray
+from mcsim.model.delays import law_of_rounds, slowest, total
+from mcsim.model.division import Division
+from mcsim.model.hazard import Indices
+from mcsim.model.plan import Messages, Plan
+
+_TOGETHER = 2048
+"""Devices whose draws are made at a time: they stay in the cache."""
+
+
+class PipelineEngine:
+    """Every operation of every device is drawn."""
+
+    name = "sampled"
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        division = plan.division
+        assert division is not None
+        count = division.operations
+        with np.errstate(**OVERFLOW):
+            known = {
+                law: Operations.of(plan, law, Purpose.OPERATION, count)
+                for law in {g.operation for g in plan.groups if g.operation is not None}
+            }
+            self._operations = tuple(
+                None if group.operation is None else known[group.operation] for group in plan.groups
+            )
+            delays = {
+                Purpose.TENSOR_DELAY: division.tensor_delay,
+                Purpose.EXPERT_DELAY: division.expert_delay,
+            }
+            self._delays = {
+                purpose: Operations.of(plan, law_of_rounds(delay), purpose, count)
+                for purpose, delay in delays.items()
+                if delay is not None
+            }
+            self._ways = tuple(
+                Operations.of(
+                    plan,
+                    total([slowest(Messages("", 0, law, number)) for law, number in way.laws]),
+                    Purpose.HANDING_DELAY,
+                    count,
+                )
+                if way.laws
+                else None
+                for way in division.ways
+            )
+
+    def draw(self, replicate: int) -> PipelineReplicate:
+        """The cluster of a replicate."""
+        base = base_times(self._plan, replicate)
+        return PipelineReplicate(
+            self._plan, replicate, base, self._operations, self._delays, self._ways
+        )
+
+
+class Times(NamedTuple):
+    """What operations take in a step.
+
+    compute: shape (units, operations), s. tensor, expert, handing: s, random delays of the
+    collectives and of the messages that it waits for; the same shape, or no units.
+    """
+
+    compute: FloatArray
+    tensor: FloatArray
+    expert: FloatArray
+    handing: FloatArray
+
+
+class Passed(NamedTuple):
+    """What became of pipelines; each shape (pipelines, stages), s.
+
+    end: of the last operation. final: its time. compute, tensor, expert: in all operations.
+    whole: all of those, and waiting for parameters.
+    """
+
+    end: FloatArray
+    final: FloatArray
+    compute: FloatArray
+    tensor: FloatArray
+    expert: FloatArray
+    whole: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineReplicate:
+    """A cluster whose devices do operations. base: per group, shape (devices,), s."""
+
+    plan: Plan
+    replicate: int
+    base: tuple[FloatArray, ...]
+    operations: tuple[Operations | None, ...]
+    delays: Mapping[Purpose, Operations]
+    ways: tuple[Operations | None, ...]
+
+    @property
+    def division(self) -> Division:
+        assert self.plan.division is not None
+        return self.plan.division
+
+    def sample(self, first: int, count: int) -> Steps:
+        plan, division = self.plan, self.division
+        stages, sites = division.placement.stages, len(plan.sites)
+        shape = (count, stages, sites)
+        first_bucket, last_bucket = np.full(shape, -np.inf), np.full(shape, -np.inf)
+        busy = np.empty((count, len(plan.groups)))
+        slowest_stage = np.zeros(shape, np.intp)
+        culprit = np.zeros(shape, np.int64)
+        parts = np.zeros((*shape, 4))
+        slow = [
+            spells.steps(first, count) if spells is not None else None
+            for spells in (
+                spells_of(plan, index, self.replicate, first, count)
+                for index in range(len(plan.groups))
+            )
+        ]
+        with np.errstate(**OVERFLOW):
+            for row in range(count):
+                times, spent = self._times(first + row, row, slow)
+                busy[row] = spent
+                passed = self._pass(times)
+                self._collect(
+                    times,
+                    passed,
+                    first_bucket[row],
+                    last_bucket[row],
+                    slowest_stage[row],
+                    culprit[row],
+                    parts[row],
+                )
+        ends = stage_ends(plan, self.replicate, first, first_bucket, last_bucket)
+        rows = np.arange(count)
+        at = last_bucket[rows, ends.stage].argmax(axis=1)
+        where = rows, ends.stage, at
+        stage_of_site = last_bucket.argmax(axis=1)
+        ready = last_bucket.max(axis=1)
+        culprits = np.take_along_axis(culprit, stage_of_site[:, None], axis=1)[:, 0]
+        # The very last is what the step waited for, though others may have been ready later.
+        culprits[rows, at] = culprit[where]
+        return Steps(
+            ends.time,
+            ready,
+            culprits,
+            np.where(np.arange(sites) == at[:, None], 0.25, 0.5),
+            busy,
+            self._components(ends.time, ends.among, last_bucket[where], parts[where]),
+            stage=slowest_stage[where],
+        )
+
+    def _components(
+        self, time: FloatArray, among: FloatArray, ready: FloatArray, parts: FloatArray
+    ) -> FloatArray:
+        """Of the stage that a step waited for: what it did until its end; (steps, components)."""
+        compute, tensor, expert, gathered = parts.T
+        exposed = time - ready
+        bubble = ready - parts.sum(axis=1)
+        sites = exposed * among
+        found = {
+            "compute": compute,
+            "tensor": tensor,
+            "expert": expert,
+            "bubble": bubble,
+            "data": exposed - sites + gathered,
+            "sites": sites,
+        }
+        return np.column_stack([found[name] for name in self.plan.components])
+
+    def _times(self, step: int, row: int, slow: list[Slowness | None]) -> tuple[Times, FloatArray]:
+        """What all operations of a step take, and the mean time of each group's devices, s."""
+        plan, division = self.plan, self.division
+        tensor = division.parallel.tensor
+        units = division.placement.group.size
+        compute = np.empty((units, division.operations))
+        spent = np.empty(len(plan.groups))
+        first_unit = 0
+        for index, group in enumerate(plan.groups):
+            base = self._base(index, step, row, slow[index])
+            stall, stalled = self._stalls(index, step)
+            each = np.empty(group.count)
+            table = self.operations[index]
+            times = compute[first_unit : first_unit + group.count // tensor]
+            together = math.lcm(_TOGETHER, tensor)
+            for start in range(0, group.count, together):
+                here = slice(start, min(start + together, group.count))
+                size = here.stop - start
+                factor = (
+                    np.empty((division.operations, 0), np.float32)
+                    if table is None
+                    else table.values(self.replicate, group.identity, step, start, size)
+                )
+                slowest_of_units(
+                    tensor,
+                    base[here],
+                    factor,
+                    division.forward,
+                    division.backward,
+                    stall[here],
+                    stalled[here],
+                    times[start // tensor : here.stop // tensor],
+                    each[here],
+                )
+            spent[index] = each.mean()
+            first_unit += group.count // tensor
+        tensor_delay = self._of_units(self.delays.get(Purpose.TENSOR_DELAY), step)
+        expert_delay = self._of_units(self.delays.get(Purpose.EXPERT_DELAY), step)
+        return Times(compute, tensor_delay, expert_delay, self._handing(step)), spent
+
+    def _base(self, index: int, step: int, row: int, slow: Slowness | None) -> FloatArray:
+        """The time of each device of a group in a step, without what varies in it, s."""
+        group, base = self.plan.groups[index], self.base[index]
+        if group.step is not None:
+            base = base * group.step.quantile(self._draws(index, step, Purpose.STEP))
+        if slow is not None:
+            rows, device, factor = slow
+            here = slice(*np.searchsorted(rows, [row, row + 1]))
+            base = base.copy()
+            base[device[here]] *= factor[here]
+        return base
+
+    def _stalls(self, index: int, step: int) -> tuple[FloatArray, NDArray[np.int64]]:
+        """The stall of each device in a step, s, and the operation that it falls into."""
+        group = self.plan.groups[index]
+        if group.stall is None:
+            return np.empty(0), np.empty(0, np.int64)
+        stall = group.stall.quantile(self._draws(index, step, Purpose.STALL))
+        every = np.arange(group.count, dtype=np.uint32)
+        drawn = survivals(
+            every,
+            np.full_like(every, step),
+            np.uint32(group.identity),
+            word_3(self.replicate, Purpose.STALL_PLACE),
+            *key_of(self.plan.seed),
+        )
+        return stall, (drawn * self.division.operations).astype(np.int64)
+
+    def _draws(self, index: int, step: int, purpose: Purpose) -> FloatArray:
+        group = self.plan.groups[index]
+        every = np.arange(group.count)
+        drawn, _ = complete(
+            every,
+            np.full(every.size, step, np.uint32),
+            np.uint32(group.identity),
+            word_3(self.replicate, purpose),
+            *key_of(self.plan.seed),
+        )
+        return drawn
+
+    def _of_units(self, table: Operations | None, step: int) -> FloatArray:
+        """What a law gives every operation of every unit, shape (units, operations); no units
+        where there is no law."""
+        division = self.division
+        if table is None:
+            return np.empty((0, division.operations))
+        found = np.empty((division.placement.group.size, division.operations))
+        first_unit = 0
+        for group in self.plan.groups:
+            units = group.count // division.parallel.tensor
+            for start in range(0, units, _TOGETHER):
+                size = min(_TOGETHER, units - start)
+                values = table.values(self.replicate, group.identity, step, start, size)
+                at = first_unit + start
+                found[at : at + size] = values.T
+            first_unit += units
+        return found
+
+    def _handing(self, step: int) -> FloatArray:
+        """How late what each operation waits for is, by the way it comes."""
+        division = self.division
+        if not any(self.ways):
+            return np.empty((0, division.operations))
+        unit, half = division.placement.unit, division.operations // 2
+        found = np.zeros((division.placement.group.size, division.operations))
+        forward, backward = np.zeros((2, len(found)), np.intp)
+        forward[unit] = np.roll(division.handing, 1, axis=1)
+        backward[unit] = division.handing
+        for index, table in enumerate(self.ways):
+            if table is not None:
+                values = self._of_units(table, step)
+                for way, columns in ((forward, slice(half)), (backward, slice(half, None))):
+                    found[way == index, columns] = values[way == index, columns]
+        return found
+
+    def _pass(self, times: Times) -> Passed:
+        """Send all microbatches through all pipelines."""
+        division = self.division
+        one, group = division.schedule, division.placement.group
+        latency, busy = np.array([(way.latency, way.busy) for way in division.ways]).T
+        pipelines = division.placement.replicas // division.parallel.expert
+        shape = (pipelines, division.placement.stages)
+        found = Passed(*(np.empty(shape) for _ in Passed._fields))
+        run_pipelines(
+            one.stage,
+            division.number,
+            one.before,
+            one.needs,
+            one.transferred,
+            one.backward,
+            division.placement.unit,
+            division.parallel.expert,
+            times,
+            np.array(division.tensor_time)[group],
+            np.array(division.expert_time)[group],
+            np.array(division.gather),
+            division.handing,
+            latency,
+            busy,
+            found,
+        )
+        return found
+
+    def _collect(
+        self,
+        times: Times,
+        passed: Passed,
+        first_bucket: FloatArray,
+        last_bucket: FloatArray,
+        slowest_stage: Indices,
+        culprit: NDArray[np.int64],
+        parts: FloatArray,
+    ) -> None:
+        """Of each stage at each site, the pipeline that is last: when, why, and what it did.
+
+        The arrays are of a step, shape (stages, sites), and are filled; parts: and what it spent
+        on computing, collectives of tensors and of experts, and waiting for parameters.
+        """
+        placement, parallel = self.division.placement, self.division.parallel
+        unit = placement.unit
+        site = placement.site[unit[:: parallel.expert]]
+        ahead = passed.final * (1.0 - 1.0 / parallel.buckets)
+        gathered = passed.whole - passed.compute - passed.tensor - passed.expert
+        for at in range(len(self.plan.sites)):
+            here = site == at
+            end = np.where(here, passed.end, -np.inf)
+            first_bucket[:, at] = np.where(here, passed.end - ahead, -np.inf).max(axis=0)
+            last = end.argmax(axis=0)
+            stage = np.arange(last.size)
+            last_bucket[:, at] = end[last, stage]
+            slowest_stage[:, at] = passed.compute[last].argmax(axis=1)
+            # Of the replicas that share experts, the one whose operations take longest.
+            of = unit.reshape(len(site), parallel.expert, -1)[last, :, slowest_stage[:, at]]
+            worst = times.compute[of].sum(axis=2).argmax(axis=1)
+            culprit[:, at] = placement.group[of[stage, worst]]
+            for column, values in enumerate(
+                (passed.compute, passed.tensor, passed.expert, gathered)
+            ):
+                parts[:, at, column] = values[last, stage]
+
+
+Slowness = tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]
+"""Rows, devices and factors of those that are slow, as `Spells.steps` gives them."""
+
+
+@kernel
+def run_pipelines(
+    stage: Indices,
+    number: Indices,
+    before: Indices,
+    needs: Indices,
+    transferred: NDArray[np.bool_],
+    backward: NDArray[np.bool_],
+    unit: Indices,
+    expert: int,
+    times: Times,
+    tensor_time: FloatArray,
+    expert_time: FloatArray,
+    gather: FloatArray,
+    handing: Indices,
+    latency: FloatArray,
+    busy: FloatArray,
+    passed: Passed,
+) -> None:
+    """The recursion of `model.pipeline.Schedule.ends` for every pipeline: `expert` replicas each.
+
+    stage to backward: of the schedule's operations, as there; number: of each among its device's.
+    unit, handing: shape (replicas, stages). tensor_time, expert_time: shape (units,), s. gather:
+    shape (stages,), s. latency, busy: shape (ways,), s. passed: is filled.
+    """
+    stages = unit.shape[1]
+    end = np.empty(stage.size)
+    free = np.empty((2, stages))
+    for pipeline in range(passed.end.shape[0]):
+        first = pipeline * expert
+        free[:] = 0.0
+        for values in (passed.compute, passed.tensor, passed.expert, passed.whole):
+            values[pipeline] = 0.0
+        for i in range(stage.size):
+            s, k = stage[i], number[i]
+            compute, tensor, routed, late = -np.inf, 0.0, 0.0, 0.0
+            for replica in range(first, first + expert):
+                u = unit[replica, s]
+                compute = max(compute, times.compute[u, k])
+                met, sent = tensor_time[u], expert_time[u]
+                if times.tensor.shape[0] > 0:
+                    met += times.tensor[u, k]
+                if times.expert.shape[0] > 0:
+                    sent += times.expert[u, k]
+                tensor, routed = max(tensor, met), max(routed, sent)
+                if times.handing.shape[0] > 0:
+                    late = max(late, times.handing[u, k])
+            time = max(compute + tensor + routed, gather[s])
+            ready = 0.0
+            if before[i] >= 0:
+                ready = end[before[i]]
+            if needs[i] >= 0:
+                there = end[needs[i]]
+                if transferred[i]:
+                    direction = 1 if backward[i] else 0
+                    place = s if backward[i] else (s - 1) % stages
+                    way = handing[first, place]
+                    free[direction, place] = max(there, free[direction, place]) + busy[way]
+                    there = free[direction, place] + latency[way] + late
+                ready = max(ready, there)
+            end[i] = ready + time
+            passed.end[pipeline, s] = end[i]
+            passed.final[pipeline, s] = time
+            passed.compute[pipeline, s] += compute
+            passed.tensor[pipeline, s] += tensor
+            passed.expert[pipeline, s] += routed
+            passed.whole[pipeline, s] += time
