@@ -14,8 +14,10 @@ from mcsim.units import show
 
 def summarise(dataset: xr.Dataset) -> str:
     """The readable summary of a result: what a step takes, why, and who is waited for."""
-    parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset), _trust(dataset)]
-    return "\n\n".join(parts)
+    parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)]
+    if "stage" in dataset.sizes:
+        parts.append(_stages(dataset))
+    return "\n\n".join([*parts, _trust(dataset)])
 
 
 def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
@@ -71,21 +73,33 @@ def _head(dataset: xr.Dataset) -> str:
     )
 
 
+_CAUSES = {
+    "compute": "+ waiting for the slowest specimen, jitter and stalls",
+    "tensor": "+ collectives of tensor parallelism",
+    "expert": "+ all-to-alls of expert parallelism",
+    "bubble": "+ waiting in the pipeline",
+    "data": "+ communication that compute does not hide",
+    "sites": "+ communication among the sites",
+}
+"""What each component adds, but for compute: beyond what it takes undisturbed."""
+_ELSEWHERE = ("tensor", "expert", "bubble", "sites")
+"""What many runs do not have."""
+
+
 def causes(dataset: xr.Dataset) -> list[tuple[str, float, float]]:
     """From the ideal to what is achieved: each cause with the seconds it adds and their error."""
     ideal = float(dataset.ideal_step_time)
     equal = float(dataset.undisturbed_step_time)
-    compute, compute_error = estimate(dataset, "compute_time_mean")
-    return [
+    found = [
         ("ideal: nothing disturbs, work by speed, free network", ideal, 0.0),
         ("+ equal work on unequal devices", equal - ideal, 0.0),
-        ("+ waiting for the slowest specimen, jitter and stalls", compute - equal, compute_error),
-        (
-            "+ communication that compute does not hide",
-            *estimate(dataset, "communication_time_mean"),
-        ),
-        ("= mean step time", *estimate(dataset, "step_time_mean")),
     ]
+    for name in dataset.component.values:
+        seconds, error = estimate(dataset.sel(component=name), "component_time_mean")
+        if seconds == 0.0 and name in _ELSEWHERE:
+            continue
+        found.append((_CAUSES[name], seconds - equal if name == "compute" else seconds, error))
+    return [*found, ("= mean step time", *estimate(dataset, "step_time_mean"))]
 
 
 def _causes(dataset: xr.Dataset) -> str:
@@ -147,6 +161,17 @@ def _groups(dataset: xr.Dataset) -> str:
         rows,
         left=(0, 1),
     )
+
+
+def _stages(dataset: xr.Dataset) -> str:
+    """The stages that pipelines waited for most."""
+    share = dataset.overall_stage_straggler_share
+    worst = [int(stage) for stage in share.argsort()[::-1][:4] if share[int(stage)] > 0]
+    named = (
+        f"{stage}: {percent(*estimate(dataset.sel(stage=stage), 'stage_straggler_share'))}"
+        for stage in worst
+    )
+    return "slowest stage   " + "   ".join(named)
 
 
 def _trust(dataset: xr.Dataset) -> str:
