@@ -10,6 +10,7 @@ from mcsim.model.network import barrier_of, link_name
 from mcsim.model.plan import (
     LEAST_BEYOND,
     QUANTILES_BY_NAME,
+    Chain,
     Group,
     Plan,
     SitePlan,
@@ -169,6 +170,5 @@ def _slow(state: SlowState | None, step_time: float) -> Slow | None:
     if state is None:
         return None
     assert state.factor is not None
-    rate = 1.0 / state.every + 1.0 / state.duration
-    share = state.duration / (state.every + state.duration)
-    return Slow(-math.expm1(-step_time * rate), share, state.factor)
+    chain = Chain.of(state.every, state.duration, step_time)
+    return Slow(chain.refresh, chain.share, state.factor)

@@ -13,16 +13,30 @@ from mcsim.laws import Law
 
 
 @dataclass(frozen=True)
-class Slow:
-    """A slow state that devices, nodes or racks fall into and get out of, a Markov chain.
+class Chain:
+    """A state that units fall into and get out of, a Markov chain looked at once a step.
 
     refresh: the probability that a unit's state is drawn anew at a step, whatever it was. share:
-    the probability that it then is slow, and the share of time that it is. factor: the law of the
-    factor of the compute time while it is, drawn with the state.
+    the probability that it then is in the state, and the share of time that it is.
     """
 
     refresh: float
     share: float
+
+    @classmethod
+    def of(cls, every: float, duration: float, step_time: float) -> Chain:
+        """Of the mean times between spells and of a spell, in undisturbed steps; all s."""
+        rate = 1.0 / every + 1.0 / duration
+        return cls(-math.expm1(-step_time * rate), duration / (every + duration))
+
+
+@dataclass(frozen=True)
+class Slow(Chain):
+    """A slow state of devices, nodes or racks.
+
+    factor: the law of the factor of the compute time while it lasts, drawn with the state.
+    """
+
     factor: Law
 
 
