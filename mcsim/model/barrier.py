@@ -17,11 +17,17 @@ def slowest_of(survival: FloatArray, participants: int) -> FloatArray:
     return np.asarray(-np.expm1(np.log1p(-survival) / participants))
 
 
-def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> FloatArray:
+def step_end(
+    barrier: Barrier | None,
+    ready: FloatArray,
+    delay: FloatArray,
+    exchange: FloatArray | None = None,
+) -> FloatArray:
     """The times of steps, s: shape (steps,).
 
     ready: shape (steps, sites), s, the last arrival at each site.
     delay: shape (steps, delays), s, in the order of `barrier.delays`.
+    exchange: shape (steps,), s, among the sites; default: undisturbed.
 
     Each site reduces among its own devices, the sites exchange their parts once the last of
     them is there, and each hands the result to its devices. Communication of a site hides
@@ -31,7 +37,7 @@ def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> F
     if barrier is None:
         return last
     arrival = (1 - barrier.overlap) * ready + np.array(barrier.up)
-    across = np.full(last.shape, barrier.across)
+    across = np.full(last.shape, barrier.across) if exchange is None else exchange.copy()
     for column, one in enumerate(barrier.delays):
         if one.site is None:
             across += delay[:, column]

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import shortest_path
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.model.collectives import RING, Level, Phase, phase
-from mcsim.model.fairness import max_min
+from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
@@ -46,9 +46,9 @@ def barrier_of(
         for index, phases in enumerate(inside)
         for delay in _site_delays(network, index, sites[index], at_site[index], phases)
     ]
-    across = 0.0
+    exchange = Exchange()
     if len(sites) > 1:
-        used, across = _across(links, payload, [site.name for site in sites])
+        used, exchange = _across(links, payload, [site.name for site in sites])
         messages = tuple(
             Messages("link", identity_of(link_name(link)), link.delay, 1)
             for link in used
@@ -57,7 +57,7 @@ def barrier_of(
         if messages:
             delays.append(Delay(None, RING.rounds(len(sites)), messages))
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
-    return Barrier(half, half, across, overlap, tuple(delays))
+    return Barrier(half, half, exchange, overlap, tuple(delays))
 
 
 def link_name(link: Link) -> str:
@@ -130,8 +130,8 @@ def goodput(link: Link) -> float:
 
 def _across(
     links: Sequence[Link], payload: float, sites: Sequence[str]
-) -> tuple[list[Link], float]:
-    """The links in use, and the seconds of a ring all-reduce over the sites.
+) -> tuple[list[Link], Exchange]:
+    """The links in use, and a ring all-reduce over the sites.
 
     The ring visits the sites in the order of the scenario, each leg on the route of least
     latency; legs that use a link in the same direction share it fairly.
@@ -159,8 +159,12 @@ def _across(
             here = previous
         legs.append(leg)
     hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
-    capacity = [goodput(by_ends[hop]) for hop in hops]
-    bandwidth = float(max_min(capacity, [[hops.index(hop) for hop in leg] for leg in legs]).min())
+    used = list(dict.fromkeys(by_ends[hop] for hop in hops))
     slowest = max(sum(one_way_latency(by_ends[hop]) for hop in leg) for leg in legs)
-    used = list({link_name(by_ends[hop]): by_ends[hop] for hop in hops}.values())
-    return used, RING.seconds(len(sites), payload, slowest, bandwidth)
+    return used, Exchange(
+        RING.rounds(len(sites)) * slowest,
+        RING.volume(len(sites)) * payload,
+        tuple(goodput(by_ends[hop]) for hop in hops),
+        tuple(tuple(hops.index(hop) for hop in leg) for leg in legs),
+        tuple(used.index(by_ends[hop]) for hop in hops),
+    )

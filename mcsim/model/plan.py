@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+from mcsim.model.exchange import Exchange
 
 
 @dataclass(frozen=True)
@@ -124,15 +125,20 @@ class Barrier:
 
     up, down: s per site, from its last arrival until its part is ready for the other sites, and
         from the result of all sites until its last device has it.
-    across: s, among the sites.
+    exchange: among the sites.
     overlap: part of a site's compute time that hides communication.
     """
 
     up: tuple[float, ...]
     down: tuple[float, ...]
-    across: float
+    exchange: Exchange
     overlap: float
     delays: tuple[Delay, ...]
+
+    @property
+    def across(self) -> float:
+        """Seconds of the undisturbed exchange among the sites."""
+        return self.exchange.undisturbed
 
     @property
     def delay_laws(self) -> list[Law]:
