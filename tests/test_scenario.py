@@ -129,6 +129,7 @@ FULL = {
             "protocol": "tcp",
             "packet": 9000,
             "connections": 16,
+            "flap": {"every": "1 day", "duration": "5 s"},
         }
     ],
     "network": {
@@ -213,6 +214,8 @@ OTHER = {
     "link[0].protocol": "go-back-n",
     "link[0].packet": 4096,
     "link[0].connections": 1,
+    "link[0].flap.every": "2 days",
+    "link[0].flap.duration": "6 s",
 }
 
 QUANTILES = {"values": [1, 2, 3], "probabilities": [0, 0.5, 1]}

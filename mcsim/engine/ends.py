@@ -28,6 +28,7 @@ _PURPOSE = {
     "node": Purpose.NODE_DELAY,
     "site": Purpose.SITE_DELAY,
     "link": Purpose.LINK_DELAY,
+    "flap": Purpose.LINK_FLAP,
 }
 
 

@@ -58,6 +58,7 @@ class Purpose(IntEnum):
     NODE_DELAY = 32
     SITE_DELAY = 33
     LINK_DELAY = 34
+    LINK_FLAP = 35
     EXACT = 48
     # Of each level two: refreshes, and the state before the first.
     SLOW_DEVICE = 64

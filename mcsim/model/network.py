@@ -21,6 +21,7 @@ from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
+from mcsim.model.wear import wait_for
 from mcsim.scenario.schema import Link, Network
 
 
@@ -49,13 +50,8 @@ def barrier_of(
     exchange = Exchange()
     if len(sites) > 1:
         used, exchange = _across(links, payload, [site.name for site in sites])
-        messages = tuple(
-            Messages("link", identity_of(link_name(link)), link.delay, 1)
-            for link in used
-            if link.delay is not None
-        )
-        if messages:
-            delays.append(Delay(None, RING.rounds(len(sites)), messages))
+        step_time = max(group.compute for group in groups)
+        delays += _link_delays(used, len(sites), step_time, exchange.undisturbed)
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
     return Barrier(half, half, exchange, overlap, tuple(delays))
 
@@ -106,6 +102,26 @@ def _site_delays(
         if law is not None and one.rounds:
             messages = Messages(one.level, site.identity, law, members[one.level])
             yield Delay(index, one.rounds, (messages,))
+
+
+def _link_delays(
+    links: Sequence[Link], sites: int, step_time: float, across: float
+) -> Iterator[Delay]:
+    """Of the links in use: of each message, and where one flaps. across: s, of an exchange."""
+    named = [(identity_of(link_name(link)), link) for link in links]
+    delayed = tuple(
+        Messages("link", identity, link.delay, 1) for identity, link in named if link.delay
+    )
+    # The sites wait for all links together: flaps at the same time cost no more than the longest.
+    flapping = tuple(
+        Messages("flap", identity, wait_for(link.flap, step_time, across), 1)
+        for identity, link in named
+        if link.flap
+    )
+    if delayed:
+        yield Delay(None, RING.rounds(sites), delayed)
+    if flapping:
+        yield Delay(None, 1, flapping)
 
 
 def one_way_latency(link: Link) -> float:

@@ -96,8 +96,8 @@ class SitePlan:
 class Messages:
     """Like messages that are sent at the same time.
 
-    level: "node", "site" or "link"; identity: of the site or link. law: of the delay of one, s.
-    participants: how many there are.
+    level: "node", "site" or "link", or "flap": what waits for a link that is down. identity: of the
+    site or link. law: of the delay of one, s. participants: how many there are.
     """
 
     level: str

@@ -158,6 +158,16 @@ class Site(Part):
 
 
 @dataclass(frozen=True)
+class Spells(Part):
+    """A state that comes and goes: a Markov chain in time."""
+
+    every: float = fields.quantity(
+        "mean time from the end of a spell to the next of the same unit", "time", above=0
+    )
+    duration: float = fields.quantity("mean time of a spell", "time", above=0)
+
+
+@dataclass(frozen=True)
 class Link(Part):
     """A connection between two sites, the same in both directions."""
 
@@ -205,6 +215,9 @@ class Link(Part):
     connections: int = fields.integer(
         "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
     )
+    flap: Spells | None = fields.table(
+        "the link is down, and what is to cross it waits", Spells, default=None
+    )
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
@@ -246,13 +259,9 @@ class Network(Part):
 
 
 @dataclass(frozen=True)
-class SlowState(Part):
-    """A state in which a unit is slow for a while, and then no more: a Markov chain in time."""
+class SlowState(Spells):
+    """A state in which a unit is slow for a while, and then no more."""
 
-    every: float = fields.quantity(
-        "mean time from the end of a spell to the next of the same unit", "time", above=0
-    )
-    duration: float = fields.quantity("mean time of a spell", "time", above=0)
     factor: Law | None = fields.law(
         "of the compute time while it lasts, drawn with each spell", None, default=fields.REQUIRED
     )
