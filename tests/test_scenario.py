@@ -130,6 +130,9 @@ FULL = {
             "packet": 9000,
             "connections": 16,
             "flap": {"every": "1 day", "duration": "5 s"},
+            "lanes": 4,
+            "lane_failure": {"every": "1 day", "duration": "5 h"},
+            "slow": SLOW,
         }
     ],
     "network": {
@@ -216,6 +219,12 @@ OTHER = {
     "link[0].connections": 1,
     "link[0].flap.every": "2 days",
     "link[0].flap.duration": "6 s",
+    "link[0].lanes": 5,
+    "link[0].lane_failure.every": "2 days",
+    "link[0].lane_failure.duration": "6 h",
+    "link[0].slow.every": "3 d",
+    "link[0].slow.duration": "2 h",
+    "link[0].slow.factor": OTHER_LAW,
 }
 
 QUANTILES = {"values": [1, 2, 3], "probabilities": [0, 0.5, 1]}

@@ -1,4 +1,4 @@
-"""When steps end: the delays of the network, drawn, and the barrier, whatever the engine."""
+"""When steps end: the network's delays and states, drawn, and the barrier, whatever the engine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mcsim.engine.links import exchange_times
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
@@ -39,7 +40,9 @@ def step_times(plan: Plan, replicate: int, first: int, ready: FloatArray) -> Flo
     Raises SimulationError where a time is not finite, or too large for sums of its powers.
     """
     with np.errstate(**OVERFLOW):
-        time = step_end(plan.barrier, ready, _delays(plan, replicate, first, len(ready)))
+        delays = _delays(plan, replicate, first, len(ready))
+        exchange = exchange_times(plan, replicate, first, len(ready))
+        time = step_end(plan.barrier, ready, delays, exchange)
     if not np.all(np.abs(time) < _LONGEST):
         worst = time[~(np.abs(time) < _LONGEST)][0]
         raise SimulationError(f"a step takes {worst:g} s; beyond {_LONGEST:g} s no mean is formed")

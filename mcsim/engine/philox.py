@@ -64,6 +64,8 @@ class Purpose(IntEnum):
     SLOW_DEVICE = 64
     SLOW_NODE = 66
     SLOW_RACK = 68
+    LANE_DOWN = 70
+    SLOW_LINK = 72
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:

@@ -6,7 +6,7 @@ import math
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
-from mcsim.model.network import barrier_of, link_name
+from mcsim.model.network import barrier_of
 from mcsim.model.plan import (
     LEAST_BEYOND,
     QUANTILES_BY_NAME,
@@ -19,6 +19,7 @@ from mcsim.model.plan import (
     identity_of,
     require_distinct,
 )
+from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
 from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run, SlowState
 

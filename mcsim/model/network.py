@@ -19,9 +19,9 @@ from mcsim.errors import Problem, ScenarioError
 from mcsim.model.collectives import RING, Level, Phase, phase
 from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
-from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
+from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
-from mcsim.model.wear import wait_for
+from mcsim.model.wear import link_name, states_of, wait_for
 from mcsim.scenario.schema import Link, Network
 
 
@@ -48,17 +48,14 @@ def barrier_of(
         for delay in _site_delays(network, index, sites[index], at_site[index], phases)
     ]
     exchange = Exchange()
+    states: tuple[LinkPlan, ...] = ()
     if len(sites) > 1:
         used, exchange = _across(links, payload, [site.name for site in sites])
         step_time = max(group.compute for group in groups)
+        states = tuple(states_of(link, step_time) for link in used)
         delays += _link_delays(used, len(sites), step_time, exchange.undisturbed)
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
-    return Barrier(half, half, exchange, overlap, tuple(delays))
-
-
-def link_name(link: Link) -> str:
-    """The name that a link's draws hang on: its ends, in either order."""
-    return "\n".join(sorted(link.between))
+    return Barrier(half, half, exchange, overlap, tuple(delays), states)
 
 
 def _inside(network: Network, payload: float, groups: Sequence[Group]) -> list[Phase]:

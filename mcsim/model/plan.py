@@ -33,9 +33,10 @@ class Chain:
 
 @dataclass(frozen=True)
 class Slow(Chain):
-    """A slow state of devices, nodes or racks.
+    """A slow state of devices, nodes or racks, or of a link.
 
-    factor: the law of the factor of the compute time while it lasts, drawn with the state.
+    factor: the law of the factor of the compute time while it lasts, or of that which divides the
+    bandwidth; drawn with the state.
     """
 
     factor: Law
@@ -93,6 +94,26 @@ class SitePlan:
 
 
 @dataclass(frozen=True)
+class LinkPlan:
+    """A link that the sites use; identity: its word in the address of its draws.
+
+    lane_down: the chain of each of its lanes, of which at least one counts as up. slow: its own.
+    None where there is no such state.
+    """
+
+    name: str
+    identity: int
+    lanes: int = 1
+    lane_down: Chain | None = None
+    slow: Slow | None = None
+
+    @property
+    def degrades(self) -> bool:
+        """Whether it has less bandwidth for spells of time."""
+        return self.slow is not None or (self.lane_down is not None and self.lanes > 1)
+
+
+@dataclass(frozen=True)
 class Messages:
     """Like messages that are sent at the same time.
 
@@ -127,6 +148,7 @@ class Barrier:
         from the result of all sites until its last device has it.
     exchange: among the sites.
     overlap: part of a site's compute time that hides communication.
+    links: that the exchange uses, in the order of its numbers.
     """
 
     up: tuple[float, ...]
@@ -134,6 +156,12 @@ class Barrier:
     exchange: Exchange
     overlap: float
     delays: tuple[Delay, ...]
+    links: tuple[LinkPlan, ...] = ()
+
+    @property
+    def degrading(self) -> list[LinkPlan]:
+        """The links that have less bandwidth for spells of time."""
+        return [link for link in self.links if link.degrades]
 
     @property
     def across(self) -> float:
@@ -200,7 +228,9 @@ class Plan:
             for slow in (group.slow, group.slow_node, group.slow_rack)
             if slow
         ]
-        laws += self.barrier.delay_laws if self.barrier else []
+        if self.barrier is not None:
+            laws += self.barrier.delay_laws
+            laws += [link.slow.factor for link in self.barrier.links if link.slow]
         return all(law.variance() < math.inf for law in laws)
 
     @property
@@ -221,9 +251,14 @@ class Plan:
         return sum(group.count * (1 if group.stall is None else 2) for group in self.groups)
 
     @property
+    def is_ever_slow(self) -> bool:
+        """Whether any device is slow for a while."""
+        return any(group.is_ever_slow for group in self.groups)
+
+    @property
     def steps_remember(self) -> bool:
         """Whether steps depend on those before, given the cluster."""
-        return any(group.is_ever_slow for group in self.groups)
+        return self.is_ever_slow or bool(self.barrier is not None and self.barrier.degrading)
 
     def without_slow_states(self) -> Plan:
         """The same, whose devices are never slow for a while."""

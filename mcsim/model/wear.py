@@ -1,12 +1,12 @@
-"""What wear does to a link between sites: it is down for moments."""
+"""What wear does to a link between sites: it is down for moments, or carries less for a while."""
 
 from __future__ import annotations
 
 import math
 
 from mcsim.laws import Constant, Exponential, Law, Mixture, WeightedLaw
-from mcsim.model.plan import Chain
-from mcsim.scenario.schema import Spells
+from mcsim.model.plan import Chain, LinkPlan, Slow, identity_of
+from mcsim.scenario.schema import Link, Spells
 
 
 def wait_for(flap: Spells, step_time: float, across: float) -> Law:
@@ -24,3 +24,25 @@ def wait_for(flap: Spells, step_time: float, across: float) -> Law:
     waits += (1.0 - waits) * -math.expm1(-across / flap.every)
     down = WeightedLaw(waits, Exponential(flap.duration))
     return Mixture((WeightedLaw(1.0 - waits, Constant(0.0)), down)) if waits < 1.0 else down.law
+
+
+def states_of(link: Link, step_time: float) -> LinkPlan:
+    """The states of a link, looked at once a step; step_time: s, undisturbed.
+
+    A share of its bandwidth is one of its goodput: loss and other traffic take the same part of
+    what is left.
+    """
+    lane_down = slow = None
+    if link.lane_failure is not None:
+        lane_down = Chain.of(link.lane_failure.every, link.lane_failure.duration, step_time)
+    if link.slow is not None:
+        assert link.slow.factor is not None
+        chain = Chain.of(link.slow.every, link.slow.duration, step_time)
+        slow = Slow(chain.refresh, chain.share, link.slow.factor)
+    name = "-".join(link.between)
+    return LinkPlan(name, identity_of(link_name(link)), link.lanes, lane_down, slow)
+
+
+def link_name(link: Link) -> str:
+    """The name that a link's draws hang on: its ends, in either order."""
+    return "\n".join(sorted(link.between))

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from mcsim import fields
 from mcsim.laws import Law
+from mcsim.laws.smallest import smallest
 from mcsim.scenario.decode import UNREADABLE
 
 MAX_SEED = 2**64 - 1
@@ -17,6 +18,7 @@ MAX_STEPS = 2**32 - 1
 MAX_REPLICATES = 2**24
 """A replicate's number shares a word of the address with the purpose of the draw."""
 MAX_COUNT = 2**31 - 1
+MAX_LANES = 1_024
 
 SHORTEST, LONGEST = 1e-15, 1e15
 """Bounds of times of compute, s; what is beyond them is a slip of units."""
@@ -168,6 +170,26 @@ class Spells(Part):
 
 
 @dataclass(frozen=True)
+class SlowLink(Spells):
+    """A state in which a link has less bandwidth."""
+
+    factor: Law | None = fields.law(
+        "that divides the bandwidth while it lasts, drawn with each spell",
+        None,
+        default=fields.REQUIRED,
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        law = self.factor
+        if not isinstance(law, Law):
+            return
+        if not abs(law.expectation()) < float("inf"):
+            yield "factor", f"the {type(law).name} law has no finite mean with these parameters"
+        if not smallest(law) > 0:
+            yield "factor", f"{smallest(law):g} must be above 0: it divides the bandwidth"
+
+
+@dataclass(frozen=True)
 class Link(Part):
     """A connection between two sites, the same in both directions."""
 
@@ -218,11 +240,20 @@ class Link(Part):
     flap: Spells | None = fields.table(
         "the link is down, and what is to cross it waits", Spells, default=None
     )
+    lanes: int = fields.integer(
+        "equal channels that share the bandwidth", default=8, at_least=1, at_most=MAX_LANES
+    )
+    lane_failure: Spells | None = fields.table(
+        "a lane is down; of the last one left, `flap` says when it is", Spells, default=None
+    )
+    slow: SlowLink | None = fields.table("the link has less bandwidth", SlowLink, default=None)
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
         if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
+        if self.lane_failure is not None and self.lanes == 1:
+            yield "lane_failure", "changes nothing: the last lane never fails; give more `lanes`"
 
 
 @dataclass(frozen=True, kw_only=True)
