@@ -133,6 +133,7 @@ FULL = {
             "lanes": 4,
             "lane_failure": {"every": "1 day", "duration": "5 h"},
             "slow": SLOW,
+            "age": "1 yr",
         }
     ],
     "network": {
@@ -222,6 +223,7 @@ OTHER = {
     "link[0].lanes": 5,
     "link[0].lane_failure.every": "2 days",
     "link[0].lane_failure.duration": "6 h",
+    "link[0].age": "10 years",
     "link[0].slow.every": "3 d",
     "link[0].slow.duration": "2 h",
     "link[0].slow.factor": OTHER_LAW,

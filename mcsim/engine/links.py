@@ -32,7 +32,7 @@ def exchange_times(plan: Plan, replicate: int, first: int, count: int) -> FloatA
 def share_of(link: LinkPlan, seed: int, replicate: int, first: int, count: int) -> FloatArray:
     """The share of its bandwidth that a link has in each of some steps; shape (steps,)."""
     share = np.ones(count)
-    if link.lane_down is not None and link.lanes > 1:
+    if link.lane_down is not None:
         address = Address(seed, replicate, link.identity, Purpose.LANE_DOWN)
         _, start, end, _ = unit_spells(link.lane_down, link.lanes, address, first, count)
         # One more lane is down from each start on, and one less from each end.

@@ -21,7 +21,7 @@ from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
-from mcsim.model.wear import link_name, states_of, wait_for
+from mcsim.model.wear import aged, link_name, states_of, wait_for
 from mcsim.scenario.schema import Link, Network
 
 
@@ -50,7 +50,9 @@ def barrier_of(
     exchange = Exchange()
     states: tuple[LinkPlan, ...] = ()
     if len(sites) > 1:
-        used, exchange = _across(links, payload, [site.name for site in sites])
+        used, exchange = _across(
+            [aged(link) for link in links], payload, [site.name for site in sites]
+        )
         step_time = max(group.compute for group in groups)
         states = tuple(states_of(link, step_time) for link in used)
         delays += _link_delays(used, len(sites), step_time, exchange.undisturbed)
@@ -130,15 +132,15 @@ def one_way_latency(link: Link) -> float:
 
 def goodput(link: Link) -> float:
     """What a link carries, byte/s: what other traffic leaves, without what is sent again."""
-    free = link.bandwidth * (1.0 - link.utilisation)
+    free, loss = link.bandwidth * (1.0 - link.utilisation), link.loss or 0.0
     round_trip = 2.0 * one_way_latency(link)
     if link.protocol == "tcp":
         # Where it takes no time to hear of a loss, it costs nothing.
-        each = mathis(link.loss, link.packet, round_trip) if round_trip > 0.0 else free
+        each = mathis(loss, link.packet, round_trip) if round_trip > 0.0 else free
         return min(free, link.connections * each)
     if link.protocol == "selective-repeat":
-        return free * selective_repeat(link.loss)
-    return free * go_back_n(link.loss, in_flight(free, round_trip, link.packet))
+        return free * selective_repeat(loss)
+    return free * go_back_n(loss, in_flight(free, round_trip, link.packet))
 
 
 def _across(

@@ -110,7 +110,7 @@ class LinkPlan:
     @property
     def degrades(self) -> bool:
         """Whether it has less bandwidth for spells of time."""
-        return self.slow is not None or (self.lane_down is not None and self.lanes > 1)
+        return self.slow is not None or self.lane_down is not None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,27 @@
-"""What wear does to a link between sites: it is down for moments, or carries less for a while."""
+"""What wear does to a link between sites: it loses more, is down for moments, carries less."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+from mcsim import catalogue
 from mcsim.laws import Constant, Exponential, Law, Mixture, WeightedLaw
 from mcsim.model.plan import Chain, LinkPlan, Slow, identity_of
 from mcsim.scenario.schema import Link, Spells
+
+
+def aged(link: Link) -> Link:
+    """The link with what it suffers at its age, where that is not given."""
+    if link.age is None:
+        return link
+    step = catalogue.aged(link.age)
+    return replace(
+        link,
+        loss=step.loss if link.loss is None else link.loss,
+        flap=link.flap or Spells(*step.flap),
+        lane_failure=link.lane_failure or Spells(*step.lane_failure),
+    )
 
 
 def wait_for(flap: Spells, step_time: float, across: float) -> Law:
@@ -33,7 +48,7 @@ def states_of(link: Link, step_time: float) -> LinkPlan:
     what is left.
     """
     lane_down = slow = None
-    if link.lane_failure is not None:
+    if link.lane_failure is not None and link.lanes > 1:
         lane_down = Chain.of(link.lane_failure.every, link.lane_failure.duration, step_time)
     if link.slow is not None:
         assert link.slow.factor is not None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-from mcsim import fields
+from mcsim import catalogue, fields
+from mcsim.errors import McsimError
 from mcsim.laws import Law
 from mcsim.laws.smallest import smallest
 from mcsim.scenario.decode import UNREADABLE
@@ -193,8 +194,6 @@ class SlowLink(Spells):
 class Link(Part):
     """A connection between two sites, the same in both directions."""
 
-    later = MappingProxyType({"age": "ageing of links"})
-
     between: tuple[str, str] = fields.names("the two sites", length=2)
     bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
     distance: float = fields.quantity("of the sites", "length", default=0.0, at_least=0)
@@ -219,10 +218,10 @@ class Link(Part):
     queue: str = fields.choice(
         "how messages of `packet` wait for other traffic", QUEUES, default="m/m/1"
     )
-    loss: float = fields.quantity(
-        "probability that a packet is lost",
+    loss: float | None = fields.quantity(
+        "probability that a packet is lost; default: by `age`, or none",
         None,
-        default=0.0,
+        default=None,
         at_least=0,
         below=1,
         reason="nothing arrives where all is lost",
@@ -238,15 +237,23 @@ class Link(Part):
         "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
     )
     flap: Spells | None = fields.table(
-        "the link is down, and what is to cross it waits", Spells, default=None
+        "the link is down, and what is to cross it waits; default: by `age`, or never",
+        Spells,
+        default=None,
     )
     lanes: int = fields.integer(
         "equal channels that share the bandwidth", default=8, at_least=1, at_most=MAX_LANES
     )
     lane_failure: Spells | None = fields.table(
-        "a lane is down; of the last one left, `flap` says when it is", Spells, default=None
+        "a lane is down, but never the last one; default: by `age`, or never", Spells, default=None
     )
     slow: SlowLink | None = fields.table("the link has less bandwidth", SlowLink, default=None)
+    age: float | None = fields.quantity(
+        "gives loss, flap and lane_failure, where they are not given (`mcsim list ageing`)",
+        "time",
+        default=None,
+        at_least=0,
+    )
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
@@ -254,6 +261,11 @@ class Link(Part):
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
         if self.lane_failure is not None and self.lanes == 1:
             yield "lane_failure", "changes nothing: the last lane never fails; give more `lanes`"
+        if self.age is not None and self.age is not UNREADABLE:
+            try:
+                catalogue.aged(self.age)
+            except McsimError as error:
+                yield "age", str(error)
 
 
 @dataclass(frozen=True, kw_only=True)
