@@ -120,16 +120,28 @@ def test_a_trajectory_entered_late_is_the_one_walked_from_the_start(keys):
     assert times == pytest.approx(1 / whole[late:], rel=1e-12)
 
 
-def test_links_clusters_lanes_and_seeds_have_states_of_their_own():
-    plan = plan_of(LANES | SLOW, RING)
-    kept = [shares(plan, 0, 5_000, link=link) for link in range(3)]
-    kept.append(shares(plan, 0, 5_000, replicate=1))
-    kept.append(shares(plan_of(LANES | SLOW, RING, seed=1), 0, 5_000))
+@pytest.mark.parametrize("keys", [LANES, SLOW])
+def test_links_clusters_and_seeds_have_states_of_their_own(keys):
+    plan = plan_of(keys, RING)
+    kept = [shares(plan, 0, 100_000, link=link) for link in range(3)]
+    kept.append(shares(plan, 0, 100_000, replicate=1))
+    kept.append(shares(plan_of(keys, RING, seed=1), 0, 100_000))
+    # Forgotten within 1 / (1 / 200 + 1 / 40) = 33 steps: some 1,500 of them are independent.
     for one, other in itertools.combinations(kept, 2):
-        assert abs(np.corrcoef(one, other)[0, 1]) < 0.25
+        assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(1_500)
     # A link keeps its states whatever else there is, in either direction of its name.
-    alone = shares(plan_of(LANES | SLOW, [("b", "a")]), 0, 5_000)
+    alone = shares(plan_of(keys, [("b", "a")]), 0, 100_000)
     assert np.array_equal(alone, kept[0])
+
+
+def test_lanes_and_the_spells_of_a_link_have_draws_of_their_own():
+    state = {"every": "20 s", "duration": "5 s"}
+    lanes = {"lanes": 2, "lane_failure": state}
+    whole = {"slow": {**state, "factor": CONSTANT}}
+    one, other = (shares(plan_of(keys), 0, 100_000) for keys in (lanes, whole))
+    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(100_000 / 8)
+    # Together they multiply.
+    assert shares(plan_of(lanes | whole), 0, 100_000) == pytest.approx(one * other, rel=1e-12)
 
 
 @pytest.mark.parametrize(
