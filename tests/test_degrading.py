@@ -11,7 +11,7 @@ from oracle import scenario
 
 import mcsim
 from mcsim.engine.links import exchange_times, share_of
-from mcsim.errors import ScenarioError
+from mcsim.errors import ScenarioError, SimulationError
 from mcsim.model import lower
 from mcsim.model.estimate import explain
 from mcsim.model.exchange import Exchange
@@ -233,6 +233,16 @@ def test_a_check_says_what_links_suffer():
     assert "a-b: each of 8 lane(s) is down 16.7 % of the time" in text
     assert "a-b: has less bandwidth 16.7 % of the time, by a factor of mean 4 (constant)" in text
     assert "flap: 1 round(s)" in text
+
+
+@pytest.mark.parametrize(("factor", "bandwidth"), [(1e200, "10 GB/s"), (1e308, 1e-100)])
+def test_a_link_that_all_but_stops_is_refused_by_the_time_of_a_step(factor, bandwidth):
+    law = {"law": "constant", "value": factor}
+    slow = {"every": "1 s", "duration": "1 s", "factor": law}
+    keys = {"slow": slow, "bandwidth": bandwidth}
+    for engine in ("sampled", "exact"):
+        with pytest.raises(SimulationError, match="beyond 1e\\+60 s no mean is formed"):
+            mcsim.run(sites([("a", "b")], keys).replace({"run.engine": engine}))
 
 
 def test_an_infinite_variance_of_a_factor_is_one_of_the_step():

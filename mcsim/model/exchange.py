@@ -36,4 +36,5 @@ class Exchange:
     def _seconds(self, capacity: Sequence[float]) -> float:
         if not self.legs:
             return self.latency
-        return self.latency + self.volume / float(max_min(capacity, self.legs).min())
+        # NumPy's division: by a share that underflows it is infinite, and refused as a step's time.
+        return float(self.latency + self.volume / max_min(capacity, self.legs).min())
