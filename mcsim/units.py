@@ -31,7 +31,7 @@ class _About(NamedTuple):
 
 _ABOUT: Mapping[Dimension | None, _About] = {
     None: _About("a pure number", "without a unit, or in %", "0.5"),
-    "time": _About("a time", "in ns, us, ms, s, min, h or d", "2.5 s"),
+    "time": _About("a time", "in ns, us, ms, s, min, h, d or yr", "2.5 s"),
     "length": _About("a length", "in m, km, ft or mi", "16 km"),
     "data": _About("an amount of data", "in B, kB, MB, GB, TB, GiB ..., or Gb for bits", "628 GB"),
     "rate": _About("a data rate", "in MB/s, GB/s ..., or Gb/s for bits", "400 Gb/s"),
@@ -46,7 +46,8 @@ _TIMES = {
     "s": Fraction(1),
     "min": Fraction(60),
     "h": Fraction(3600),
-    "d": Fraction(86400),
+    **dict.fromkeys(("d", "day", "days"), Fraction(86400)),
+    **dict.fromkeys(("yr", "year", "years"), Fraction(31_557_600)),  # Julian: 365.25 days
 }
 _LENGTHS = {
     "m": Fraction(1),

@@ -143,10 +143,51 @@ UNKNOWN_KEYS = [
     one("a table of tables", {"[sync]": "[foo.bar.baz]\n[sync]"}, 36, "foo", "unknown key"),
 ]
 
+
+def in_link(name, text, path, message):
+    """A case with one problem, in a line that is put into the link."""
+    return one(name, {"distance": f"{text}\ndistance"}, 17, f"link[0].{path}", message)
+
+
+LINKS = [
+    in_link("loss of all", "loss = 1", "loss", "1 must be below 1, nothing arrives"),
+    in_link("route shorter than the distance", "route_factor = 0.9", "route_factor", "at least 1"),
+    one("negative distance", {'"16 km"': '"-1 km"'}, 17, "link[0].distance", "must be at least 0"),
+    in_link("no lanes", "lanes = 0", "lanes", "0 must be at least 1"),
+    in_link("lanes of a part", "lanes = 1.5", "lanes", "1.5 must be a whole number"),
+    in_link(
+        "flaps without a pause",
+        'flap = { every = "0 s", duration = "5 s" }',
+        "flap.every",
+        "must be above 0",
+    ),
+    in_link(
+        "flaps that take no time",
+        'flap = { every = "1 day", duration = 0 }',
+        "flap.duration",
+        "0 must be above 0",
+    ),
+    in_link("flaps of unknown length", 'flap = { every = "1 day" }', "flap", "`duration` is miss"),
+    in_link(
+        "a lane that never comes back",
+        'lane_failure = { every = "1 day", duration = "-1 h" }',
+        "lane_failure.duration",
+        "must be above 0",
+    ),
+    in_link(
+        "an infinite bandwidth",
+        "slow = { every = 1, duration = 1, factor = { law = 'constant', value = 0 } }",
+        "slow.factor",
+        "0 must be above 0: it divides the bandwidth",
+    ),
+    in_link("negative age", 'age = "-1 year"', "age", "must be at least 0"),
+    in_link("age beyond what is known", 'age = "30 years"', "age", "30 years must be at least 0"),
+    in_link("age without a unit", 'age = "10"', "age", "has no unit"),
+    in_link("age of a length", 'age = "10 km"', "age", "is a length"),
+]
+
 LATER_KEYS = [
     one("age of devices", {"count = 8": 'count = 8\nage = "1 d"'}, 29, "fleet[0].age", "not avail"),
-    one("age of links", {"distance": 'age = "1 d"\ndistance'}, 17, "link[0].age", "not avail"),
-    one("loss of all", {"distance": "loss = 1\ndistance"}, 17, "link[0].loss", "below 1"),
     one(
         "backup replicas",
         {'policy = "bsp"': "wait_for = 3"},
@@ -819,6 +860,7 @@ SEVERAL = [
 CASES = [
     *UNKNOWN_KEYS,
     *LATER_KEYS,
+    *LINKS,
     *RUN_KEYS,
     *NOT_TOML,
     *NUMBERS,

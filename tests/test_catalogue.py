@@ -137,6 +137,45 @@ def test_the_v100_table_keeps_mean_and_spread(relative_times):
     assert np.sqrt(square - mean**2) == pytest.approx(spread, rel=0.015)
 
 
+ageing = pytest.mark.parametrize("step", catalogue.ageing().values(), ids=lambda step: step.name)
+
+
+@ageing
+def test_every_figure_of_ageing_says_where_it_is_from_and_how_sure_it_is(step):
+    assert set(step.source) == set(step.confidence) == {"loss", "flap", "lane_failure"}
+    assert all(step.source.values())
+    assert set(step.confidence.values()) <= {"seen", "remembered(high)", "assumption"}
+    # Figures put together from assumptions do not pose as measured.
+    for key, source in step.source.items():
+        assert ("assumption" in source) <= (step.confidence[key] == "assumption")
+
+
+def test_older_links_are_never_better():
+    for young, old in itertools.pairwise(catalogue.ageing().values()):
+        assert young.below < old.below
+        assert young.loss < old.loss
+        for (every, duration), (sooner, longer) in (
+            (young.flap, old.flap),
+            (young.lane_failure, old.lane_failure),
+        ):
+            assert every >= sooner
+            assert duration <= longer
+        assert young.flap[0] / young.flap[1] > 1e4
+
+
+YEAR = 365.25 * 86400
+
+
+def test_ages_are_looked_up_in_steps():
+    new, *_, oldest = catalogue.ageing().values()
+    assert catalogue.aged(0.0) is catalogue.aged(1.999 * YEAR) is new
+    assert catalogue.aged(2 * YEAR) is catalogue.ageing()["up-to-5-years"]
+    assert catalogue.aged(10 * YEAR) is catalogue.aged(19.999 * YEAR) is oldest
+    for age in (-1.0, 20 * YEAR, float("nan")):
+        with pytest.raises(McsimError, match="below 20, where the table of ageing ends"):
+            catalogue.aged(age)
+
+
 @pytest.mark.parametrize(
     ("find", "wrong", "meant"),
     [

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oracle import scenario
 
+import mcsim
 from mcsim.errors import ScenarioError
 from mcsim.model import lower
 from mcsim.model.fairness import max_min
@@ -167,9 +168,80 @@ def test_a_lossy_link_slows_the_exchange():
     assert across(utilisation=0.5) == pytest.approx(20.0, rel=1e-3)
 
 
+def two_sites(link=None, *, jitter=None, **parts):
+    """Two sites of 50 devices of a second, and a link of 10 GB/s that carries 10 GB each way."""
+    fleet = [{"count": 50, "site": site, "name": site, "jitter": jitter or {}} for site in "ab"]
+    return scenario(
+        *fleet,
+        workload={"gradient": "10 GB"},
+        site=[{"name": "a"}, {"name": "b"}],
+        link=[{"between": ["a", "b"], "bandwidth": "10 GB/s", **(link or {})}],
+        **parts,
+    )
+
+
+FLAP = {"every": "40 s", "duration": "5 s"}
+
+
+def test_a_flap_is_waited_for_as_often_and_as_long_as_the_chain_says():
+    law = lower(two_sites({"flap": FLAP})).barrier.delays[0].messages[0].law
+    share, rate = 5 / 45, 1 / 40 + 1 / 5
+    down = share * (1 - math.exp(-rate))
+    waits = down + (1 - down) * (1 - math.exp(-1 / 40))
+    assert law.survival(np.zeros(1))[0] == pytest.approx(waits, rel=1e-12)
+    assert law.expectation() == pytest.approx(5 * waits, rel=1e-12)
+    # What remains of a flap has the law of a whole one.
+    assert law.survival(np.full(1, 7.0))[0] == pytest.approx(waits * math.exp(-7 / 5), rel=1e-12)
+
+
+def test_rare_flaps_are_met_as_often_as_they_begin():
+    flap = {"every": "10 years", "duration": "1 ms"}
+    law = lower(two_sites({"flap": flap})).barrier.delays[0].messages[0].law
+    # During the exchange of a second, and in the last millisecond before it.
+    assert law.survival(np.zeros(1))[0] == pytest.approx(1.001 / (3652.5 * 86400), rel=1e-6)
+
+
+@pytest.mark.parametrize("jitter", [None, {"step": {"law": "lognormal", "mean": 1, "cv": 0.05}}])
+@pytest.mark.parametrize("delay", [None, {"law": "exponential", "mean": "2 s"}])
+def test_flaps_cost_the_same_on_both_engines_and_in_the_law(jitter, delay):
+    keys = {"flap": FLAP} | ({"delay": delay} if delay else {})
+    asked = two_sites(keys, jitter=jitter, steps=50_000)
+    law = mcsim.law(asked)
+    for engine in ("sampled", "exact"):
+        found = mcsim.run(asked.replace({"run.engine": engine}))
+        assert abs(found.step_time_mean - law.mean()) < 5 * found.step_time_mean_stderr
+        assert abs(found.step_time_std - law.std()) < 5 * found.step_time_std_stderr
+        for q in (0.5, 0.9, 0.99):
+            # The law may jump here; the bins of the histogram are 0.025 % wide.
+            error = 5 * math.sqrt(q * (1 - q) / 50_000)
+            low, high = law.quantile([q - error, q + error]) * [1 - 3e-4, 1 + 3e-4]
+            assert low <= found.step_time_quantile.sel(quantile=q) <= high
+
+
+def test_flaps_of_several_links_are_waited_for_together():
+    names = ("a", "b", "c")
+    fleet = [{"count": 1, "site": site, "name": site} for site in names]
+    flap = {"every": "1 ms", "duration": "3 s"}
+    links = [
+        {"between": pair, "bandwidth": "10 GB/s", "flap": flap}
+        for pair in (["a", "b"], ["b", "c"], ["a", "c"])
+    ]
+    parts = {"site": [{"name": name} for name in names], "link": links}
+    asked = scenario(*fleet, workload={"gradient": "10 GB"}, steps=20_000, **parts)
+    # Each is down nearly always: the maximum of three exponential times.
+    plain = lower(asked).barrier.across
+    down = 3 * (1 + 1 / 2 + 1 / 3)
+    found = mcsim.run(asked)
+    error = 5 * found.communication_time_mean_stderr.item() + 1e-2
+    assert abs(found.communication_time_mean.item() - plain - down) < error
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"flap": {"every": 0, "duration": 1}}, r"flap\.every: 0 must be above 0"),
+        ({"flap": {"every": 1, "duration": 0}}, r"flap\.duration: 0 must be above 0"),
+        ({"flap": {"every": 1}}, "`duration` is missing"),
         ({"loss": 1}, "below 1"),
         ({"loss": -0.1}, "at least 0"),
         ({"utilisation": 1}, "below 1"),

@@ -13,6 +13,7 @@ from mcsim.errors import ScenarioError
 from mcsim.model import Barrier, lower
 from mcsim.model.barrier import slowest_of, step_end
 from mcsim.model.collectives import COLLECTIVES
+from mcsim.model.exchange import Exchange
 
 CONSTANT = {"law": "constant", "value": "1 ms"}
 
@@ -172,7 +173,7 @@ def test_links_wait_for_the_slowest_link():
 
 
 def some_barrier(overlap):
-    return Barrier((0.1, 0.5), (0.1, 0.2), 1.0, overlap, ())
+    return Barrier((0.1, 0.5), (0.1, 0.2), Exchange(1.0), overlap, ())
 
 
 def test_a_step_ends_when_the_slowest_site_has_the_result():
@@ -182,7 +183,7 @@ def test_a_step_ends_when_the_slowest_site_has_the_result():
 
 
 def test_overlap_hides_communication_behind_compute():
-    one_site = Barrier((1.0,), (1.0,), 0.0, 0.5, ())
+    one_site = Barrier((1.0,), (1.0,), Exchange(0.0), 0.5, ())
     ready = np.array([[1.0], [3.0], [4.0], [10.0]])
     end = step_end(one_site, ready, np.empty((4, 0)))
     assert end == pytest.approx([2.5, 3.5, 4.0, 10.0])

@@ -156,6 +156,11 @@ FULL = {
             "protocol": "tcp",
             "packet": 9000,
             "connections": 16,
+            "flap": {"every": "1 day", "duration": "5 s"},
+            "lanes": 4,
+            "lane_failure": {"every": "1 day", "duration": "5 h"},
+            "slow": SLOW,
+            "age": "1 yr",
         }
     ],
     "network": {
@@ -263,6 +268,15 @@ OTHER = {
     "link[0].protocol": "go-back-n",
     "link[0].packet": 4096,
     "link[0].connections": 1,
+    "link[0].flap.every": "2 days",
+    "link[0].flap.duration": "6 s",
+    "link[0].lanes": 5,
+    "link[0].lane_failure.every": "2 days",
+    "link[0].lane_failure.duration": "6 h",
+    "link[0].age": "10 years",
+    "link[0].slow.every": "3 d",
+    "link[0].slow.duration": "2 h",
+    "link[0].slow.factor": OTHER_LAW,
 }
 
 # What must be changed at the same time.

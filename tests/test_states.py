@@ -12,7 +12,7 @@ import mcsim
 from mcsim.engine import simulate
 from mcsim.engine.philox import Purpose
 from mcsim.engine.sampled import SampledEngine
-from mcsim.engine.states import spells_of, unit_spells
+from mcsim.engine.states import Address, spells_of, unit_spells
 from mcsim.model import lower
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
@@ -103,7 +103,8 @@ def test_nodes_and_racks_are_slow_as_a_whole():
         (group.slow_node, 11, 4, Purpose.SLOW_NODE),
         (group.slow_rack, 4, 12, Purpose.SLOW_RACK),
     ):
-        unit, start, end, draw = unit_spells(plan, group, state, number, purpose, 0, 0, 400)
+        address = Address(plan.seed, 0, group.identity, purpose)
+        unit, start, end, draw = unit_spells(state, number, address, 0, 400)
         for u, s, e, x in zip(unit, start, end, state.factor.quantile(draw), strict=True):
             expected[s:e, u * size : (u + 1) * size] *= x
     assert np.allclose(found, expected, rtol=1e-15)

@@ -19,6 +19,7 @@ from mcsim.laws import (
     WeightedLaw,
 )
 from mcsim.model.barrier import slowest_of, step_end
+from mcsim.model.exchange import Exchange
 from mcsim.model.maximum import Members, maximum_law
 from mcsim.model.plan import Barrier, Delay, Messages
 from mcsim.model.step_law import StepLaw, mixture_of
@@ -80,16 +81,16 @@ ODD = Mixture((WeightedLaw(0.9, Constant(0.0)), WeightedLaw(0.1, Constant(0.1)))
 CASES = {
     "one site": (ONE, None),
     "two sites": (TWO, None),
-    "fixed costs": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), 0.05, 0.0, ())),
-    "fixed costs, half hidden": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), 0.05, 0.31, ())),
-    "link": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), 0.05, 0.0, (LINK,))),
-    "link, half hidden": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), 0.05, 0.31, (LINK,))),
+    "fixed costs": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), Exchange(0.05), 0.0, ())),
+    "fixed costs, half hidden": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), Exchange(0.05), 0.31, ())),
+    "link": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), Exchange(0.05), 0.0, (LINK,))),
+    "link, half hidden": (TWO, Barrier((0.1, 0.2), (0.1, 0.05), Exchange(0.05), 0.31, (LINK,))),
     "three links": (
         TWO,
         Barrier(
             (0.1, 0.2),
             (0.1, 0.05),
-            0.05,
+            Exchange(0.05),
             0.31,
             (links(LogNormal(median=0.01, sigma=0.8), Exponential(0.02), Constant(0.005)),),
         ),
@@ -99,7 +100,7 @@ CASES = {
         Barrier(
             (0.1, 0.2),
             (0.1, 0.05),
-            0.05,
+            Exchange(0.05),
             0.31,
             (links(LogNormal(median=0.01, sigma=0.8), Exponential(0.02), rounds=4),),
         ),
@@ -109,40 +110,45 @@ CASES = {
         Barrier(
             (0.1,),
             (0.1,),
-            0.0,
+            Exchange(0.0),
             0.2,
             (delay("site", 0, LogNormal(median=1e-3, sigma=0.8), 1000, 7),),
         ),
     ),
-    "site": (ONE, Barrier((0.1,), (0.1,), 0.0, 0.0, (SWITCH,))),
-    "site, half hidden": (ONE, Barrier((0.1,), (0.1,), 0.0, 0.2, (SWITCH,))),
-    "site and nodes, half hidden": (ONE, Barrier((0.1,), (0.1,), 0.0, 0.25, (SWITCH, NODE))),
-    "all hidden by compute": (ONE, Barrier((0.5,), (0.5,), 0.0, 1.0, (SWITCH,))),
+    "site": (ONE, Barrier((0.1,), (0.1,), Exchange(0.0), 0.0, (SWITCH,))),
+    "site, half hidden": (ONE, Barrier((0.1,), (0.1,), Exchange(0.0), 0.2, (SWITCH,))),
+    "site and nodes, half hidden": (
+        ONE,
+        Barrier((0.1,), (0.1,), Exchange(0.0), 0.25, (SWITCH, NODE)),
+    ),
+    "all hidden by compute": (ONE, Barrier((0.5,), (0.5,), Exchange(0.0), 1.0, (SWITCH,))),
     "still site": (
         [STILL, TWO[1]],
-        Barrier((0.1, 0.2), (0.1, 0.05), 0.05, 0.34, (LINK,)),
+        Barrier((0.1, 0.2), (0.1, 0.05), Exchange(0.05), 0.34, (LINK,)),
     ),
-    "still, delays alone": ([STILL], Barrier((0.1,), (0.1,), 0.05, 0.25, (SWITCH,))),
+    "still, delays alone": ([STILL], Barrier((0.1,), (0.1,), Exchange(0.05), 0.25, (SWITCH,))),
     "sites and links": (
         TWO,
         Barrier(
             (0.1, 0.2),
             (0.1, 0.05),
-            0.05,
+            Exchange(0.05),
             0.3,
             (delay("site", 1, Uniform(0.0, 0.01), 3), LINK),
         ),
     ),
     "heavy tails": (
         [site(1000, Pareto(1.0, 2.2)), TWO[1]],
-        Barrier((0.1, 0.2), (0.1, 0.05), 0.05, 0.1, (delay("link", None, Pareto(0.1, 1.5)),)),
+        Barrier(
+            (0.1, 0.2), (0.1, 0.05), Exchange(0.05), 0.1, (delay("link", None, Pareto(0.1, 1.5)),)
+        ),
     ),
     "now and then": (
         TWO,
         Barrier(
             (0.1, 0.2),
             (0.1, 0.05),
-            0.05,
+            Exchange(0.05),
             0.31,
             (delay("link", None, ODD), delay("node", 1, ODD, 2)),
         ),
@@ -184,7 +190,7 @@ def test_the_density_integrates_to_one_and_to_the_mean(name):
 def test_one_exponential_device_behind_an_exponential_link_is_their_sum():
     ready = [maximum_law([Members(np.ones(1), Exponential(1.0), None)])]
     link = (delay("link", None, Exponential(0.5)),)
-    law = StepLaw.of(ready, Barrier((0.25,), (0.0,), 0.125, 0.0, link))
+    law = StepLaw.of(ready, Barrier((0.25,), (0.0,), Exchange(0.125), 0.0, link))
     time = np.array([0.01, 0.3, 1.0, 5.0, 20.0, 35.0])
     late = 2 * np.exp(-time) - np.exp(-2 * time)
     assert law.survival(time + 0.375) == pytest.approx(late, rel=1e-6)
@@ -199,7 +205,7 @@ def test_a_delay_that_compute_may_hide_shortens_nothing_else():
     # By hand: max(R, (1 - o) R + X), R and X uniform, from a two-dimensional integral.
     ready = [maximum_law([Members(np.ones(1), Uniform(1.0, 2.0), None)])]
     late = (delay("site", 0, Uniform(0.0, 1.0)),)
-    law = StepLaw.of(ready, Barrier((0.0,), (0.0,), 0.0, 0.4, late))
+    law = StepLaw.of(ready, Barrier((0.0,), (0.0,), Exchange(0.0), 0.4, late))
     for time in (1.1, 1.4, 1.7, 1.95, 2.1):
         exact = integrate.quad(
             lambda r, t=time: min(max(t - 0.6 * r, 0.0), 1.0),
@@ -212,7 +218,7 @@ def test_a_delay_that_compute_may_hide_shortens_nothing_else():
 
 
 def test_without_any_chance_a_step_always_takes_the_same():
-    law = StepLaw.of([STILL, STILL], Barrier((0.1, 0.2), (0.1, 0.1), 0.3, 0.0, ()))
+    law = StepLaw.of([STILL, STILL], Barrier((0.1, 0.2), (0.1, 0.1), Exchange(0.3), 0.0, ()))
     assert law.quantile(0.3) == pytest.approx(1.6)
     assert (law.mean(), law.std()) == (pytest.approx(1.6), 0.0)
     assert law.distribution([1.5, 1.7]).tolist() == [0.0, 1.0]
@@ -258,7 +264,7 @@ def test_extreme_quantiles_are_right_to_a_millionth():
 
 def test_a_mixture_of_clusters_is_each_of_them_as_often():
     laws = [StepLaw.of([site(100, JITTER, scale=s)], None) for s in (1.0, 1.05, 1.5)]
-    laws.append(StepLaw.of([STILL], Barrier((0.0,), (0.0,), 0.1, 0.0, ())))
+    laws.append(StepLaw.of([STILL], Barrier((0.0,), (0.0,), Exchange(0.1), 0.0, ())))
     mixed = mixture_of(laws)
     time = np.array([1.02, 1.0999, 1.1001, 1.15, 1.3, 1.6, 1.7])
     assert mixed.survival(time) == pytest.approx(

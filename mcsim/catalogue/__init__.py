@@ -72,6 +72,23 @@ class Medium:
     confidence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ageing:
+    """What a link between sites suffers at an age below `below`, s.
+
+    loss: of packets. flap, lane_failure: mean time between two, and of one, s. source, confidence:
+    of each of the three, by name; confidence is "seen", "remembered(high)" or "assumption".
+    """
+
+    name: str
+    below: float
+    loss: float
+    flap: tuple[float, float]
+    lane_failure: tuple[float, float]
+    source: Mapping[str, str]
+    confidence: Mapping[str, str]
+
+
 @cache
 def devices() -> Mapping[str, Device]:
     """Every accelerator by its name in a scenario."""
@@ -88,6 +105,25 @@ def distributions() -> Mapping[str, Distribution]:
 def media() -> Mapping[str, Medium]:
     """Every medium of a link by its name."""
     return _entries("media", _medium)
+
+
+@cache
+def ageing() -> Mapping[str, Ageing]:
+    """What links suffer, by the steps of their age, from new on."""
+    return _entries("ageing", _ageing)
+
+
+def aged(age: float) -> Ageing:
+    """What a link of an age suffers; s. Raises McsimError where nothing is known of it."""
+    for step in ageing().values():
+        if 0.0 <= age < step.below:
+            return step
+    year = parse("1 yr", "time")
+    last = max(step.below for step in ageing().values())
+    raise McsimError(
+        f"{age / year:g} years must be at least 0 and below {last / year:g}, where the table of"
+        " ageing ends"
+    )
 
 
 def device(name: str) -> Device:
@@ -154,3 +190,20 @@ def _distribution(name: str, raw: Mapping[str, Any]) -> Distribution:
 def _medium(name: str, raw: Mapping[str, Any]) -> Medium:
     # Defined exactly: the speed of light in vacuum, m/s.
     return Medium(name, 299_792_458 / raw["group_index"], raw["source"], raw["confidence"])
+
+
+def _ageing(name: str, raw: Mapping[str, Any]) -> Ageing:
+    what = ("loss", "flap", "lane_failure")
+
+    def spell(key: str) -> tuple[float, float]:
+        return parse(raw[key]["every"], "time"), parse(raw[key]["duration"], "time")
+
+    return Ageing(
+        name=name,
+        below=parse(raw["below"], "time"),
+        loss=float(raw["loss"]["value"]),
+        flap=spell("flap"),
+        lane_failure=spell("lane_failure"),
+        source=MappingProxyType({key: raw[key]["source"] for key in what}),
+        confidence=MappingProxyType({key: raw[key]["confidence"] for key in what}),
+    )

@@ -11,7 +11,7 @@ from mcsim.fields import Spec, spec_of
 from mcsim.laws import LAWS
 from mcsim.scenario import Scenario, bundled
 from mcsim.tables import table
-from mcsim.units import show
+from mcsim.units import parse, show
 
 
 def scenarios() -> str:
@@ -57,6 +57,37 @@ def tables() -> str:
     ]
     header = ["table", "of a", 'what was measured ({ law = "empirical", table = "..." })']
     return table(header, rows, left=(0, 1, 2))
+
+
+def ageing() -> str:
+    """What links between sites suffer by their age, and where each figure is from."""
+    found = catalogue.ageing().values()
+    year = parse("1 yr", "time")
+    rows = [
+        [
+            f"{step.below / year:g} years",
+            f"{step.loss:g}",
+            *(_spell(spell) for spell in (step.flap, step.lane_failure)),
+        ]
+        for step in found
+    ]
+    header = ["link below", "loses", "flaps", "each lane fails"]
+    sources = [
+        [f"{step.below / year:g} years", key, step.confidence[key], source]
+        for step in found
+        for key, source in step.source.items()
+    ]
+    note = "that older links are like the worse ones of a measured fleet is always an assumption"
+    return (
+        f"{table(header, rows, left=(0, 2, 3))}\n\n"
+        f"{table(['link below', 'figure', 'confidence', 'source'], sources, left=(0, 1, 2, 3))}\n"
+        f"{note}"
+    )
+
+
+def _spell(spell: tuple[float, float]) -> str:
+    every, duration = spell
+    return f"every {show(every, 'time')}, for {show(duration, 'time')}"
 
 
 def keys() -> str:

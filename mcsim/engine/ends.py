@@ -1,4 +1,4 @@
-"""When steps end: the delays of the network, drawn, and the barrier, whatever the engine."""
+"""When steps end: the network's delays and states, drawn, and the barrier, whatever the engine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mcsim.engine.links import exchange_times
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
@@ -29,6 +30,7 @@ _PURPOSE = {
     "node": Purpose.NODE_DELAY,
     "site": Purpose.SITE_DELAY,
     "link": Purpose.LINK_DELAY,
+    "flap": Purpose.LINK_FLAP,
 }
 
 
@@ -43,12 +45,13 @@ def step_times(
     """
     with np.errstate(**OVERFLOW):
         delays = _delays(plan, replicate, first, len(ready))
-        time = step_end(plan.barrier, ready, delays)
+        exchange = exchange_times(plan.barrier, plan.seed, replicate, first, len(ready))
+        time = step_end(plan.barrier, ready, delays, exchange)
         _require_finite(time)
         if len(plan.components) == len(BARE):
             return time, None
         last: FloatArray = ready.max(axis=1)
-        among = (time - last) * share_among_sites(plan.barrier, ready, delays)
+        among = (time - last) * share_among_sites(plan.barrier, ready, delays, exchange)
         return time, np.column_stack([last, time - last - among, among])
 
 
@@ -71,15 +74,18 @@ def stage_ends(plan: Plan, replicate: int, first: int, ready: FloatArray, done: 
     each, others = (np.zeros((*done.shape[:2], most)) for _ in range(2))
     steps = np.arange(first, first + len(done), dtype=np.uint32)
     place = 0
+    exchange = np.zeros(done.shape[:2])
     with np.errstate(**OVERFLOW):
         for stage, barrier in enumerate(barriers):
+            among = exchange_times(barrier, plan.seed, replicate, first, len(done))
+            exchange[:, stage] = barrier.across if among is None else among
             for column, delay in enumerate(barrier.delays):
-                for into, rounds in ((each, 1), (others, buckets - 1)):
+                for into, rounds in ((each, 1), (others, 0 if delay.is_flap else buckets - 1)):
                     if rounds:
                         many = replace(delay, rounds=delay.rounds * rounds)
                         into[:, stage, column] = _in_rounds(plan, replicate, steps, many, place)
                         place += many.rounds
-        ends = stages_end(barriers, buckets, ready, done, each, others)
+        ends = stages_end(barriers, buckets, ready, done, each, others, exchange)
     _require_finite(ends.time)
     return ends
 

@@ -10,7 +10,7 @@ from mcsim.engine.exact import ExactEngine, site_laws
 from mcsim.engine.pipelines import PipelineEngine
 from mcsim.engine.sampled import SampledEngine
 from mcsim.engine.steps import Engine
-from mcsim.model.choice import why_no_law
+from mcsim.model.choice import why_no_step_law
 from mcsim.model.maximum import NotExact
 from mcsim.model.plan import Plan
 
@@ -37,7 +37,7 @@ def step_law(plan: Plan, replicates: Iterable[int]) -> StepLaw:
     """The law of the step time over some clusters, each as likely. Raises NotExact."""
     from mcsim.model.step_law import StepLaw, mixture_of
 
-    reason = why_no_law(plan)
+    reason = why_no_step_law(plan)
     if reason is not None:
         raise NotExact(reason)
     return mixture_of([StepLaw.of(site_laws(plan, one), plan.barrier) for one in replicates])

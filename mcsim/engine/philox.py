@@ -64,11 +64,14 @@ class Purpose(IntEnum):
     NODE_DELAY = 32
     SITE_DELAY = 33
     LINK_DELAY = 34
+    LINK_FLAP = 35
     EXACT = 48
     # Of each level two: refreshes, and the state before the first.
     SLOW_DEVICE = 64
     SLOW_NODE = 66
     SLOW_RACK = 68
+    LANE_DOWN = 70
+    SLOW_LINK = 72
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:

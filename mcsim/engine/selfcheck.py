@@ -71,7 +71,7 @@ def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
     of steps. Slow states, which only one engine knows, are left out of it.
     """
     sampled = engine if isinstance(engine, SampledEngine) else None
-    if plan.steps_remember:
+    if plan.is_ever_slow:
         plan, sampled = plan.without_slow_states(), None
     laws = engine.first_laws if isinstance(engine, ExactEngine) else None
     if laws is None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mcsim.engine.compile import kernel, lane
 from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word_3
 from mcsim.laws import FloatArray
-from mcsim.model.plan import Group, Plan, Slow
+from mcsim.model.plan import Chain, Group, Plan, Slow
 
 IntArray = NDArray[np.int64]
 
@@ -96,9 +96,8 @@ def _of_level(
     count: int,
 ) -> Spells:
     number, size = units
-    unit, start, end, draw = unit_spells(
-        plan, group, slow, number, purpose, replicate, first, count
-    )
+    address = Address(plan.seed, replicate, group.identity, purpose)
+    unit, start, end, draw = unit_spells(slow, number, address, first, count)
     factor = slow.factor.quantile(draw)
     if size > 1:
         # All devices of the unit, the last of which may be partly filled.
@@ -109,20 +108,23 @@ def _of_level(
     return Spells(unit, start, end, factor)
 
 
+class Address(NamedTuple):
+    """Where the draws of some units' states are: identity and purpose are those of philox."""
+
+    seed: int
+    replicate: int
+    identity: int
+    purpose: Purpose
+
+
 def unit_spells(
-    plan: Plan,
-    group: Group,
-    slow: Slow,
-    number: int,
-    purpose: Purpose,
-    replicate: int,
-    first: int,
-    count: int,
+    chain: Chain, number: int, address: Address, first: int, count: int
 ) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """The spells of `number` units: unit, start, end, and the draw of the factor of each."""
-    refresh = slow.refresh
+    """The spells of `number` units: unit, start, end, and a draw of each, for its factor."""
+    refresh = chain.refresh
     block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
-    room = int(number * slow.share * (1.0 + refresh * count)) + 64
+    last = word_3(address.replicate, address.purpose)
+    room = int(number * chain.share * (1.0 + refresh * count)) + 64
     while True:
         where = np.empty((3, room), np.int64)
         draw = np.empty(room, np.float64)
@@ -132,11 +134,11 @@ def unit_spells(
             count,
             block,
             1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0,
-            slow.share,
-            np.uint32(group.identity),
-            word_3(replicate, purpose),
-            np.uint32(word_3(replicate, purpose) + np.uint32(START)),
-            *key_of(plan.seed),
+            chain.share,
+            np.uint32(address.identity),
+            last,
+            np.uint32(last + np.uint32(START)),
+            *key_of(address.seed),
             where,
             draw,
         )

@@ -21,11 +21,17 @@ def slowest_of(survival: FloatArray, participants: int) -> FloatArray:
     return np.asarray(-np.expm1(np.log1p(-survival) / participants))
 
 
-def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> FloatArray:
+def step_end(
+    barrier: Barrier | None,
+    ready: FloatArray,
+    delay: FloatArray,
+    exchange: FloatArray | None = None,
+) -> FloatArray:
     """The times of steps, s: shape (steps,).
 
     ready: shape (steps, sites), s, the last arrival at each site.
     delay: shape (steps, delays), s, in the order of `barrier.delays`.
+    exchange: shape (steps,), s, among the sites; default: undisturbed.
 
     Each site reduces among its own devices, the sites exchange their parts once the last of
     them is there, and each hands the result to its devices. Communication of a site hides
@@ -34,29 +40,34 @@ def step_end(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> F
     last: FloatArray = ready.max(axis=1)
     if barrier is None:
         return last
-    arrived, across = _arrived(barrier, ready, delay)
+    arrived, across = _arrived(barrier, ready, delay, exchange)
     return np.asarray(np.maximum(last, arrived + across + max(barrier.down)))
 
 
-def share_among_sites(barrier: Barrier | None, ready: FloatArray, delay: FloatArray) -> FloatArray:
+def share_among_sites(
+    barrier: Barrier | None,
+    ready: FloatArray,
+    delay: FloatArray,
+    exchange: FloatArray | None = None,
+) -> FloatArray:
     """The part of the collective's time that it goes on among sites, shape (steps,).
 
-    ready, delay: as of `step_end`. The time is that from the last site's part of the compute that
-    hides nothing.
+    ready, delay, exchange: as of `step_end`. The time is that from the last site's part of the
+    compute that hides nothing.
     """
     if barrier is None:
         return np.zeros(len(ready))
-    arrived, across = _arrived(barrier, ready, delay)
+    arrived, across = _arrived(barrier, ready, delay, exchange)
     whole = arrived + across + max(barrier.down) - (1 - barrier.overlap) * ready.max(axis=1)
     return np.asarray(np.divide(across, whole, out=np.zeros_like(across), where=whole > 0.0))
 
 
 def _arrived(
-    barrier: Barrier, ready: FloatArray, delay: FloatArray
+    barrier: Barrier, ready: FloatArray, delay: FloatArray, exchange: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """When the parts of all sites are there, and what they then take among them; (steps,), s."""
     arrival = (1 - barrier.overlap) * ready + np.array(barrier.up)
-    across = np.full(len(ready), barrier.across)
+    across = np.full(len(ready), barrier.across) if exchange is None else exchange.copy()
     for column, one in enumerate(barrier.delays):
         if one.site is None:
             across += delay[:, column]
@@ -81,12 +92,14 @@ def stages_end(
     last: FloatArray,
     each: FloatArray,
     others: FloatArray,
+    exchange: FloatArray,
 ) -> Ends:
     """When the gradients of all stages are summed.
 
     first, last: shape (steps, stages, sites), s, when the last replica has its first bucket, and
     its last; -inf where a stage is not at a site. each, others: shape (steps, stages, delays), s,
-    the delays of one bucket, and those of all others together.
+    the delays of one bucket, and those of all others together. exchange: shape (steps, stages), s,
+    of a bucket among the sites.
 
     A stage's buckets are sent one after the other, each when every replica has it; as they become
     ready ever faster or ever slower, either the first or the last of them decides. The links serve
@@ -101,7 +114,7 @@ def stages_end(
     if buckets > 1:
         paths.append((first, buckets, each + others))
     for ready, number, delay in paths:
-        arrived, across = _inside_sites(barriers, ready, number, delay)
+        arrived, across = _inside_sites(barriers, ready, number, delay, exchange)
         met = _one_by_one(arrived, across)
         down = number * np.array([max(barrier.down) for barrier in barriers])
         end = met + down
@@ -118,13 +131,16 @@ def stages_end(
 
 
 def _inside_sites(
-    barriers: Sequence[Barrier], ready: FloatArray, number: int, delay: FloatArray
+    barriers: Sequence[Barrier],
+    ready: FloatArray,
+    number: int,
+    delay: FloatArray,
+    exchange: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """When each stage is summed inside all its sites, and what it then takes among them, s."""
     arrived = ready + number * np.array([barrier.up for barrier in barriers])
-    across = np.empty(ready.shape[:2])
+    across = number * exchange
     for stage, barrier in enumerate(barriers):
-        across[:, stage] = number * barrier.across
         for column, one in enumerate(barrier.delays):
             if one.site is None:
                 across[:, stage] += delay[:, stage, column]

@@ -52,6 +52,14 @@ def why_no_law(plan: Plan) -> str | None:
     return None
 
 
+def why_no_step_law(plan: Plan) -> str | None:
+    """The reason why the law of the step time cannot be tabulated; None if it can."""
+    if plan.barrier is not None and plan.barrier.degrading:
+        link = plan.barrier.degrading[0].name
+        return f"the link {link} degrades for spells of time, so steps remember those before"
+    return why_no_law(plan)
+
+
 def choose(plan: Plan) -> Choice:
     """The engine of a plan.
 

@@ -23,6 +23,7 @@ from mcsim.model.pipeline import Schedule
 from mcsim.model.placement import Placement, placement_of
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan
 from mcsim.model.training import EXPERT_COLLECTIVES, TENSOR_COLLECTIVES, Training
+from mcsim.model.wear import aged
 from mcsim.scenario import Scenario
 from mcsim.scenario.schema import CUSTOM, Network
 from mcsim.scenario.workload import Parallel
@@ -77,7 +78,6 @@ class Division:
     def delay_laws(self) -> list[Law]:
         """Of all messages."""
         laws = [law for way in self.ways for law, _ in way.laws]
-        laws += [law for barrier in self.barriers for law in barrier.delay_laws]
         delays = (self.tensor_delay, self.expert_delay)
         return laws + [one.messages[0].law for one in delays if one is not None]
 
@@ -267,7 +267,7 @@ class _Work:
         if not crosses.any():
             return
         names = [site.name for site in self.sites]
-        routes = Routes(self.scenario.link, names)
+        routes = Routes([aged(link) for link in self.scenario.link], names)
         pairs, number = np.unique(
             np.column_stack([start[crosses], end[crosses]]), axis=0, return_counts=True
         )
@@ -298,7 +298,9 @@ class _Work:
             buckets = self.parallel.buckets
             one = [self._barrier(stage, size / buckets, apart) for size, apart in payloads]
             found.append(one[0] if len(one) == 1 else _one_after_the_other(*one))
-        return tuple(found)
+        # A link that is down is down for all stages: they wait for it together, once.
+        others = (replace(b, delays=tuple(d for d in b.delays if not d.is_flap)) for b in found[1:])
+        return (found[0], *others)
 
     def _gradients(self) -> list[tuple[float, int]]:
         """Bytes of a device that are all-reduced, and among every how many-th replica."""
@@ -329,6 +331,7 @@ class _Work:
             0.0,
             self.sites,
             members,
+            max(group.compute for group in self.groups),
             self.parallel.tensor * apart,
         )
 
@@ -365,12 +368,17 @@ def _one_after_the_other(one: Barrier, other: Barrier) -> Barrier:
     def total(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(x + y for x, y in zip(a, b, strict=True))
 
-    return Barrier(
-        total(one.up, other.up),
-        total(one.down, other.down),
-        one.across + other.across,
-        one.overlap,
-        one.delays + other.delays,
+    together = replace(
+        one.exchange,
+        latency=one.exchange.latency + other.exchange.latency,
+        volume=one.exchange.volume + other.exchange.volume,
+    )
+    return replace(
+        one,
+        up=total(one.up, other.up),
+        down=total(one.down, other.down),
+        exchange=together,
+        delays=one.delays + tuple(d for d in other.delays if not d.is_flap),
     )
 
 

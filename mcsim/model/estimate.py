@@ -15,7 +15,7 @@ from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
 from mcsim.model.division import Division, training_of
 from mcsim.model.lower import lower
 from mcsim.model.pipeline import bubble_fraction
-from mcsim.model.plan import Plan
+from mcsim.model.plan import LinkPlan, Plan
 from mcsim.scenario import Scenario
 from mcsim.tables import table
 from mcsim.threads import available_threads
@@ -286,4 +286,20 @@ def _network(plan: Plan, payload: float | None) -> list[str]:
         for delay in barrier.delays
         for messages in delay.messages
     ]
+    lines += [
+        f"link            {link.name}: {state}" for link in barrier.links for state in _states(link)
+    ]
     return [*lines, f"overlap         {100 * barrier.overlap:g} % of the compute time"]
+
+
+def _states(link: LinkPlan) -> Iterator[str]:
+    """What a link suffers for spells of time."""
+    if link.lane_down is not None:
+        share = 100 * link.lane_down.share
+        yield f"each of {link.lanes} lane(s) is down {share:.3g} % of the time"
+    if link.slow is not None:
+        law = type(link.slow.factor).name
+        yield (
+            f"has less bandwidth {100 * link.slow.share:.3g} % of the time, by a factor of mean"
+            f" {link.slow.factor.expectation():.3g} ({law})"
+        )

@@ -7,10 +7,11 @@ import math
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.model.division import division_of, require_memory, training_of
-from mcsim.model.network import barrier_of, link_name
+from mcsim.model.network import barrier_of
 from mcsim.model.plan import (
     LEAST_BEYOND,
     QUANTILES_BY_NAME,
+    Chain,
     Group,
     Plan,
     SitePlan,
@@ -19,6 +20,7 @@ from mcsim.model.plan import (
     identity_of,
     require_distinct,
 )
+from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
 from mcsim.scenario.schema import CUSTOM, MAX_STEPS, Fleet, Jitter, Run, SlowState
 
@@ -216,6 +218,5 @@ def _slow(state: SlowState | None, step_time: float) -> Slow | None:
     if state is None:
         return None
     assert state.factor is not None
-    rate = 1.0 / state.every + 1.0 / state.duration
-    share = state.duration / (state.every + state.duration)
-    return Slow(-math.expm1(-step_time * rate), share, state.factor)
+    chain = Chain.of(state.every, state.duration, step_time)
+    return Slow(chain.refresh, chain.share, state.factor)

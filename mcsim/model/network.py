@@ -18,10 +18,11 @@ from scipy.sparse.csgraph import shortest_path
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.model.collectives import RING, Level, Phase, phase
-from mcsim.model.fairness import max_min
+from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
-from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
+from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
+from mcsim.model.wear import aged, link_name, states_of, wait_for
 from mcsim.scenario.schema import Link, Network
 
 Hop = tuple[int, int]
@@ -60,7 +61,8 @@ def barrier_of(
         ]
         for index in range(len(sites))
     ]
-    return barrier_among(network or Network(), links, payload, overlap, sites, members)
+    step_time = max(group.compute for group in groups)
+    return barrier_among(network or Network(), links, payload, overlap, sites, members, step_time)
 
 
 def barrier_among(
@@ -70,11 +72,13 @@ def barrier_among(
     overlap: float,
     sites: Sequence[SitePlan],
     members: Sequence[Sequence[Members]],
+    step_time: float,
     alike: int = 1,
 ) -> Barrier:
     """What an all-reduce costs.
 
-    payload: bytes of a rank. members: of each site, none where it takes no part. alike: so many
+    payload: bytes of a rank. members: of each site, none where it takes no part. step_time: s, from
+    one such collective to the next. alike: so many
     such collectives go on side by side, each with adapters of its own inside the sites, and over
     the same links. Raises ScenarioError where sites are not connected.
     """
@@ -84,24 +88,15 @@ def barrier_among(
         for index, phases in enumerate(inside)
         for delay in _site_delays(network, index, sites[index], members[index], phases, alike)
     ]
-    across = 0.0
+    exchange = Exchange()
+    states: tuple[LinkPlan, ...] = ()
     taking_part = [site.name for site, local in zip(sites, members, strict=True) if local]
     if len(taking_part) > 1:
-        used, across = _across(links, payload * alike, taking_part)
-        messages = tuple(
-            Messages("link", identity_of(link_name(link)), link.delay, 1)
-            for link in used
-            if link.delay is not None
-        )
-        if messages:
-            delays.append(Delay(None, RING.rounds(len(taking_part)), messages))
+        used, exchange = _across([aged(link) for link in links], payload * alike, taking_part)
+        states = tuple(states_of(link, step_time) for link in used)
+        delays += _link_delays(used, len(taking_part), step_time, exchange.undisturbed)
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
-    return Barrier(half, half, across, overlap, tuple(delays))
-
-
-def link_name(link: Link) -> str:
-    """The name that a link's draws hang on: its ends, in either order."""
-    return "\n".join(sorted(link.between))
+    return Barrier(half, half, exchange, overlap, tuple(delays), states)
 
 
 def _inside(network: Network, payload: float, members: Sequence[Members]) -> list[Phase]:
@@ -148,6 +143,26 @@ def _site_delays(
             yield Delay(index, one.rounds, (messages,))
 
 
+def _link_delays(
+    links: Sequence[Link], sites: int, step_time: float, across: float
+) -> Iterator[Delay]:
+    """Of the links in use: of each message, and where one flaps. across: s, of an exchange."""
+    named = [(identity_of(link_name(link)), link) for link in links]
+    delayed = tuple(
+        Messages("link", identity, link.delay, 1) for identity, link in named if link.delay
+    )
+    # The sites wait for all links together: flaps at the same time cost no more than the longest.
+    flapping = tuple(
+        Messages("flap", identity, wait_for(link.flap, step_time, across), 1)
+        for identity, link in named
+        if link.flap
+    )
+    if delayed:
+        yield Delay(None, RING.rounds(sites), delayed)
+    if flapping:
+        yield Delay(None, 1, flapping)
+
+
 def one_way_latency(link: Link) -> float:
     """Seconds that a bit takes over a link: its route, equipment, and other traffic before it."""
     speed = catalogue.medium(link.medium).speed
@@ -157,15 +172,15 @@ def one_way_latency(link: Link) -> float:
 
 def goodput(link: Link) -> float:
     """What a link carries, byte/s: what other traffic leaves, without what is sent again."""
-    free = link.bandwidth * (1.0 - link.utilisation)
+    free, loss = link.bandwidth * (1.0 - link.utilisation), link.loss or 0.0
     round_trip = 2.0 * one_way_latency(link)
     if link.protocol == "tcp":
         # Where it takes no time to hear of a loss, it costs nothing.
-        each = mathis(link.loss, link.packet, round_trip) if round_trip > 0.0 else free
+        each = mathis(loss, link.packet, round_trip) if round_trip > 0.0 else free
         return min(free, link.connections * each)
     if link.protocol == "selective-repeat":
-        return free * selective_repeat(link.loss)
-    return free * go_back_n(link.loss, in_flight(free, round_trip, link.packet))
+        return free * selective_repeat(loss)
+    return free * go_back_n(loss, in_flight(free, round_trip, link.packet))
 
 
 class Routes:
@@ -210,8 +225,8 @@ class Routes:
 
 def _across(
     links: Sequence[Link], payload: float, sites: Sequence[str]
-) -> tuple[list[Link], float]:
-    """The links in use, and the seconds of a ring all-reduce over the sites.
+) -> tuple[list[Link], Exchange]:
+    """The links in use, and a ring all-reduce over the sites.
 
     The ring visits the sites in the order of the scenario, each leg on the route of least
     latency; legs that use a link in the same direction share it fairly.
@@ -220,8 +235,11 @@ def _across(
     routes.require_joined(sites)
     legs = [routes.leg(*ends) for ends in zip(sites, [*sites[1:], sites[0]], strict=True)]
     hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
-    capacity = [goodput(routes.link(hop)) for hop in hops]
-    bandwidth = float(max_min(capacity, [[hops.index(hop) for hop in leg] for leg in legs]).min())
-    slowest = max(routes.latency(leg) for leg in legs)
-    used = list({link_name(routes.link(hop)): routes.link(hop) for hop in hops}.values())
-    return used, RING.seconds(len(sites), payload, slowest, bandwidth)
+    used = list(dict.fromkeys(routes.link(hop) for hop in hops))
+    return used, Exchange(
+        RING.rounds(len(sites)) * max(routes.latency(leg) for leg in legs),
+        RING.volume(len(sites)) * payload,
+        tuple(goodput(routes.link(hop)) for hop in hops),
+        tuple(tuple(hops.index(hop) for hop in leg) for leg in legs),
+        tuple(used.index(routes.link(hop)) for hop in hops),
+    )

@@ -11,22 +11,38 @@ from typing import TYPE_CHECKING
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+from mcsim.model.exchange import Exchange
 
 if TYPE_CHECKING:
     from mcsim.model.division import Division
 
 
 @dataclass(frozen=True)
-class Slow:
-    """A slow state that devices, nodes or racks fall into and get out of, a Markov chain.
+class Chain:
+    """A state that units fall into and get out of, a Markov chain looked at once a step.
 
     refresh: the probability that a unit's state is drawn anew at a step, whatever it was. share:
-    the probability that it then is slow, and the share of time that it is. factor: the law of the
-    factor of the compute time while it is, drawn with the state.
+    the probability that it then is in the state, and the share of time that it is.
     """
 
     refresh: float
     share: float
+
+    @classmethod
+    def of(cls, every: float, duration: float, step_time: float) -> Chain:
+        """Of the mean times between spells and of a spell, in undisturbed steps; all s."""
+        rate = 1.0 / every + 1.0 / duration
+        return cls(-math.expm1(-step_time * rate), duration / (every + duration))
+
+
+@dataclass(frozen=True)
+class Slow(Chain):
+    """A slow state of devices, nodes or racks, or of a link.
+
+    factor: the law of the factor of the compute time while it lasts, or of that which divides the
+    bandwidth; drawn with the state.
+    """
+
     factor: Law
 
 
@@ -83,11 +99,31 @@ class SitePlan:
 
 
 @dataclass(frozen=True)
+class LinkPlan:
+    """A link that the sites use; identity: its word in the address of its draws.
+
+    lane_down: the chain of each of its lanes, of which at least one counts as up. slow: its own.
+    None where there is no such state.
+    """
+
+    name: str
+    identity: int
+    lanes: int = 1
+    lane_down: Chain | None = None
+    slow: Slow | None = None
+
+    @property
+    def degrades(self) -> bool:
+        """Whether it has less bandwidth for spells of time."""
+        return self.slow is not None or self.lane_down is not None
+
+
+@dataclass(frozen=True)
 class Messages:
     """Like messages that are sent at the same time.
 
-    level: "node", "site" or "link"; identity: of the site or link. law: of the delay of one, s.
-    participants: how many there are.
+    level: "node", "site" or "link", or "flap": what waits for a link that is down. identity: of the
+    site or link. law: of the delay of one, s. participants: how many there are.
     """
 
     level: str
@@ -108,6 +144,11 @@ class Delay:
     rounds: int
     messages: tuple[Messages, ...]
 
+    @property
+    def is_flap(self) -> bool:
+        """Whether it is the wait for links that are down: once a step, whatever is sent."""
+        return self.messages[0].level == "flap"
+
 
 @dataclass(frozen=True)
 class Barrier:
@@ -115,15 +156,27 @@ class Barrier:
 
     up, down: s per site, from its last arrival until its part is ready for the other sites, and
         from the result of all sites until its last device has it.
-    across: s, among the sites.
+    exchange: among the sites.
     overlap: part of a site's compute time that hides communication.
+    links: that the exchange uses, in the order of its numbers.
     """
 
     up: tuple[float, ...]
     down: tuple[float, ...]
-    across: float
+    exchange: Exchange
     overlap: float
     delays: tuple[Delay, ...]
+    links: tuple[LinkPlan, ...] = ()
+
+    @property
+    def degrading(self) -> list[LinkPlan]:
+        """The links that have less bandwidth for spells of time."""
+        return [link for link in self.links if link.degrades]
+
+    @property
+    def across(self) -> float:
+        """Seconds of the undisturbed exchange among the sites."""
+        return self.exchange.undisturbed
 
     @property
     def delay_laws(self) -> list[Law]:
@@ -176,6 +229,13 @@ class Plan:
     division: Division | None = None
 
     @property
+    def barriers(self) -> tuple[Barrier, ...]:
+        """At which devices meet: of all, or of each stage."""
+        if self.division is not None:
+            return self.division.barriers
+        return () if self.barrier is None else (self.barrier,)
+
+    @property
     def components(self) -> tuple[str, ...]:
         """What a step is spent on: computing, collectives of tensors and of experts, waiting in
         the pipeline, and what is not hidden of the gradient's, inside the sites and among them."""
@@ -208,8 +268,10 @@ class Plan:
             for slow in (group.slow, group.slow_node, group.slow_rack)
             if slow
         ]
-        laws += self.barrier.delay_laws if self.barrier else []
         laws += self.division.delay_laws if self.division else []
+        for barrier in self.barriers:
+            laws += barrier.delay_laws
+            laws += [link.slow.factor for link in barrier.links if link.slow]
         return all(law.variance() < math.inf for law in laws)
 
     @property
@@ -235,9 +297,14 @@ class Plan:
         )
 
     @property
+    def is_ever_slow(self) -> bool:
+        """Whether any device is slow for a while."""
+        return any(group.is_ever_slow for group in self.groups)
+
+    @property
     def steps_remember(self) -> bool:
         """Whether steps depend on those before, given the cluster."""
-        return any(group.is_ever_slow for group in self.groups)
+        return self.is_ever_slow or any(barrier.degrading for barrier in self.barriers)
 
     def without_slow_states(self) -> Plan:
         """The same, whose devices are never slow for a while."""

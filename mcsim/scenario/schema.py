@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mcsim import fields
+from mcsim import catalogue, fields
+from mcsim.errors import McsimError
 from mcsim.laws import Law
+from mcsim.laws.smallest import smallest
 from mcsim.scenario.decode import UNREADABLE
 from mcsim.scenario.part import LONGEST, MAX_COUNT, SHORTEST, Part
 
@@ -16,6 +18,7 @@ MAX_STEPS = 2**32 - 1
 """A step's number is one 32-bit word of a random number's address."""
 MAX_REPLICATES = 2**24
 """A replicate's number shares a word of the address with the purpose of the draw."""
+MAX_LANES = 1_024
 
 CUSTOM = "custom"
 """The device that is described in the scenario instead of in the catalogue."""
@@ -103,10 +106,38 @@ class Site(Part):
 
 
 @dataclass(frozen=True)
+class Spells(Part):
+    """A state that comes and goes: a Markov chain in time."""
+
+    every: float = fields.quantity(
+        "mean time from the end of a spell to the next of the same unit", "time", above=0
+    )
+    duration: float = fields.quantity("mean time of a spell", "time", above=0)
+
+
+@dataclass(frozen=True)
+class SlowLink(Spells):
+    """A state in which a link has less bandwidth."""
+
+    factor: Law | None = fields.law(
+        "that divides the bandwidth while it lasts, drawn with each spell",
+        None,
+        default=fields.REQUIRED,
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        law = self.factor
+        if not isinstance(law, Law):
+            return
+        if not abs(law.expectation()) < float("inf"):
+            yield "factor", f"the {type(law).name} law has no finite mean with these parameters"
+        if not smallest(law) > 0:
+            yield "factor", f"{smallest(law):g} must be above 0: it divides the bandwidth"
+
+
+@dataclass(frozen=True)
 class Link(Part):
     """A connection between two sites, the same in both directions."""
-
-    later = MappingProxyType({"age": "ageing of links"})
 
     between: tuple[str, str] = fields.names("the two sites", length=2)
     bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
@@ -132,10 +163,10 @@ class Link(Part):
     queue: str = fields.choice(
         "how messages of `packet` wait for other traffic", QUEUES, default="m/m/1"
     )
-    loss: float = fields.quantity(
-        "probability that a packet is lost",
+    loss: float | None = fields.quantity(
+        "probability that a packet is lost; default: by `age`, or none",
         None,
-        default=0.0,
+        default=None,
         at_least=0,
         below=1,
         reason="nothing arrives where all is lost",
@@ -150,11 +181,36 @@ class Link(Part):
     connections: int = fields.integer(
         "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
     )
+    flap: Spells | None = fields.table(
+        "the link is down, and what is to cross it waits; default: by `age`, or never",
+        Spells,
+        default=None,
+    )
+    lanes: int = fields.integer(
+        "equal channels that share the bandwidth", default=8, at_least=1, at_most=MAX_LANES
+    )
+    lane_failure: Spells | None = fields.table(
+        "a lane is down, but never the last one; default: by `age`, or never", Spells, default=None
+    )
+    slow: SlowLink | None = fields.table("the link has less bandwidth", SlowLink, default=None)
+    age: float | None = fields.quantity(
+        "gives loss, flap and lane_failure, where they are not given (`mcsim list ageing`)",
+        "time",
+        default=None,
+        at_least=0,
+    )
 
     def faults(self) -> Iterable[tuple[str, str]]:
         ends = self.between
         if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
+        if self.lane_failure is not None and self.lanes == 1:
+            yield "lane_failure", "changes nothing: the last lane never fails; give more `lanes`"
+        if self.age is not None and self.age is not UNREADABLE:
+            try:
+                catalogue.aged(self.age)
+            except McsimError as error:
+                yield "age", str(error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,13 +247,9 @@ class Network(Part):
 
 
 @dataclass(frozen=True)
-class SlowState(Part):
-    """A state in which a unit is slow for a while, and then no more: a Markov chain in time."""
+class SlowState(Spells):
+    """A state in which a unit is slow for a while, and then no more."""
 
-    every: float = fields.quantity(
-        "mean time from the end of a spell to the next of the same unit", "time", above=0
-    )
-    duration: float = fields.quantity("mean time of a spell", "time", above=0)
     factor: Law | None = fields.law(
         "of the compute time while it lasts, drawn with each spell", None, default=fields.REQUIRED
     )
