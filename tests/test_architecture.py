@@ -45,6 +45,7 @@ ALLOWED = {
             "scenario",
             "model",
             "results",
+            "suggest",
             "tables",
         },
         {"click"},

@@ -341,7 +341,10 @@ def test_a_reduced_result_is_no_whole_one(small, tmp_path):
     assert "is not a whole result" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["list"], ["check", "colossus-1"]])
+COLLECTIVE = ["collective", "all-reduce", "--payload", "1GB", "--level", "8,1us,1GB/s"]
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["check", "colossus-1"], COLLECTIVE])
 def test_a_closed_pipe_is_no_traceback(arguments):
     command = f"{MCSIM} {' '.join(arguments)} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

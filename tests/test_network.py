@@ -12,7 +12,7 @@ import mcsim
 from mcsim.errors import ScenarioError
 from mcsim.model import Barrier, lower
 from mcsim.model.barrier import slowest_of, step_end
-from mcsim.model.collectives import COLLECTIVES
+from mcsim.model.collectives import COLLECTIVES, Level, hierarchical
 from mcsim.model.exchange import Exchange
 
 CONSTANT = {"law": "constant", "value": "1 ms"}
@@ -56,6 +56,20 @@ def test_among_nodes_each_device_carries_its_share():
     level = {"bandwidth": "50 GB/s", "latency": "5 us", "algorithm": "ring"}
     found = barrier({"count": 800, "devices_per_node": 8}, network={"site": level})
     assert found.up[0] + found.down[0] == pytest.approx(ring(100, 1e9 / 8, 5e-6, 50e9), rel=1e-12)
+
+
+def test_rings_of_a_site_take_what_the_hierarchical_all_reduce_takes():
+    node = {"bandwidth": "450 GB/s", "latency": "1 us", "algorithm": "ring"}
+    site = {"bandwidth": "50 GB/s", "latency": "5 us", "algorithm": "ring"}
+    levels = [Level(8, 1e-6, 450e9), Level(27_500, 5e-6, 50e9)]
+    fleet = {"count": 220_000, "devices_per_node": 8}
+    for payload in (0.0, 1e6, 628e9):
+        found = barrier(fleet, gradient=payload, network={"node": node, "site": site})
+        phases = hierarchical(levels, payload, ["ring", "ring"])
+        expected = sum(one.seconds for one in phases)
+        assert found.up[0] + found.down[0] == pytest.approx(expected, rel=1e-12)
+        across = next(one for one in phases if one.collective == "all-reduce")
+        assert found.up[0] == pytest.approx(phases[0].seconds + across.seconds / 2, rel=1e-12)
 
 
 def test_the_smallest_node_carries_the_largest_share():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import mcsim
@@ -25,6 +28,19 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     (code,) = blocks("python")
     exec(compile(code, "README.md", "exec"), {})
     assert mcsim.load("result.nc").run.steps == 500
+
+
+def test_the_command_prints_what_is_shown():
+    (shown,) = blocks("console")
+    command, _, expected = shown.partition("\n")
+    program, *arguments = shlex.split(command.removeprefix("$ "))
+    found = subprocess.run(
+        [Path(sys.executable).parent / program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == expected
 
 
 def test_the_table_is_that_of_the_bundled_scenarios():

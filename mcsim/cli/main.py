@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mcsim.cli import quantities
 from mcsim.errors import McsimError, Problem, ScenarioError, SelfCheckWarning
 
 if TYPE_CHECKING:
@@ -255,6 +256,64 @@ def warmup() -> None:
     if chosen and place.parent != Path(chosen):
         click.echo(f"mcsim: MCSIM_CACHE_DIR={chosen} cannot be written safely; not used", err=True)
     click.echo(f"{compiled} kernels ready in {place} ({seconds:.1f} s)")
+
+
+@main.command()
+@click.argument("collective")
+@click.option(
+    "--payload",
+    metavar="DATA",
+    required=True,
+    callback=quantities.quantity("data"),
+    help="What is reduced, gathered or sent, as 1GB.",
+)
+@click.option("--ranks", metavar="N", callback=quantities.ranks, help="How many take part.")
+@click.option(
+    "--latency", metavar="TIME", callback=quantities.quantity("time"), help="Of a message, as 5us."
+)
+@click.option(
+    "--bandwidth",
+    metavar="RATE",
+    callback=quantities.quantity("rate"),
+    help="Of a rank, as 50GB/s.",
+)
+@click.option(
+    "--level",
+    "levels",
+    metavar="RANKS,LATENCY,BANDWIDTH",
+    multiple=True,
+    callback=quantities.levels,
+    help="Instead of these three: one level of a hierarchy, as 8,1us,450GB/s. Repeated, from the"
+    " innermost outwards.",
+)
+@click.option("--algorithm", metavar="NAME", help="Only this one; of a hierarchy, at every level.")
+def collective(
+    collective: str,
+    payload: float,
+    ranks: int | None,
+    latency: float | None,
+    bandwidth: float | None,
+    levels: list[tuple[int, float, float]],
+    algorithm: str | None,
+) -> None:
+    """Say what a collective takes, by each algorithm or level by level.
+
+    COLLECTIVE is all-reduce, reduce-scatter, all-gather, all-to-all or broadcast. Nothing is
+    sampled: the formulas of the rounds of messages and of their volume.
+    """
+    flat = (ranks, latency, bandwidth)
+    if levels and flat != (None, None, None):
+        raise click.UsageError("give either --level or --ranks, --latency and --bandwidth")
+    if not levels and None in flat:
+        raise click.UsageError("give --ranks, --latency and --bandwidth, or --level")
+    from mcsim.cli.collective import among_all, level_by_level
+    from mcsim.model.collectives import Level
+
+    if ranks is not None and latency is not None and bandwidth is not None:
+        click.echo(among_all(collective, algorithm, Level(ranks, latency, bandwidth), payload))
+    else:
+        hierarchy = [Level(*level) for level in levels]
+        click.echo(level_by_level(collective, algorithm, hierarchy, payload))
 
 
 @main.command("list")

@@ -141,13 +141,18 @@ _CHOICE: Mapping[str, tuple[Algorithm, ...]] = MappingProxyType(
 """What `auto` chooses from, where that is not all: what NCCL has between nodes."""
 
 
+def choice_of(collective: str) -> tuple[Algorithm, ...]:
+    """The algorithms that `auto` chooses from."""
+    return _CHOICE.get(collective, tuple(COLLECTIVES[collective].values()))
+
+
 def algorithm(
     collective: str, name: str, ranks: int, payload: float, latency: float, bandwidth: float
 ) -> Algorithm:
     """The algorithm of a name; of `auto` the one that takes the shortest, as NCCL chooses."""
     if name != AUTO:
         return COLLECTIVES[collective][name]
-    choice = _CHOICE.get(collective, tuple(COLLECTIVES[collective].values()))
+    choice = choice_of(collective)
     return min(choice, key=lambda one: one.seconds(ranks, payload, latency, bandwidth))
 
 
@@ -160,22 +165,39 @@ class Level(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A collective at one level. level: its name. rounds: of messages. seconds: without delays."""
+    """A collective at one level, without random delays.
+
+    level: its name. rounds: of messages. of_latency, of_bandwidth: s, what the rounds and what the
+    volume takes.
+    """
 
     level: str
     collective: str
     algorithm: str
     rounds: int
-    seconds: float
+    of_latency: float
+    of_bandwidth: float
+
+    @property
+    def seconds(self) -> float:
+        """Of both."""
+        return self.of_latency + self.of_bandwidth
 
 
 def phase(collective: str, name: str, at: Level, payload: float, *, level: str) -> Phase:
     """A collective among the ranks of a level. name: of the algorithm. payload: bytes."""
     if at.ranks == 1:
-        return Phase(level, collective, name, 0, 0.0)
+        return Phase(level, collective, name, 0, 0.0, 0.0)
     chosen = algorithm(collective, name, at.ranks, payload, at.latency, at.bandwidth)
-    seconds = chosen.seconds(at.ranks, payload, at.latency, at.bandwidth)
-    return Phase(level, collective, chosen.name, chosen.rounds(at.ranks), seconds)
+    rounds, volume = chosen.rounds(at.ranks), chosen.volume(at.ranks)
+    return Phase(
+        level,
+        collective,
+        chosen.name,
+        rounds,
+        rounds * at.latency,
+        volume * payload / at.bandwidth,
+    )
 
 
 def hierarchical(levels: Sequence[Level], payload: float, names: Sequence[str]) -> list[Phase]:

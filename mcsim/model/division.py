@@ -18,10 +18,11 @@ from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 from mcsim.model.collectives import AUTO, Level, phase
 from mcsim.model.hazard import Indices
-from mcsim.model.network import Members, Routes, barrier_among, goodput
+from mcsim.model.network import Routes, barrier_among, goodput
 from mcsim.model.pipeline import Schedule
 from mcsim.model.placement import Placement, placement_of
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan
+from mcsim.model.sharing import Members
 from mcsim.model.training import EXPERT_COLLECTIVES, TENSOR_COLLECTIVES, Training
 from mcsim.model.wear import aged
 from mcsim.scenario import Scenario
@@ -341,8 +342,15 @@ class _Work:
         for index, group in enumerate(self.groups):
             local = units[self.placement.group[units] == index]
             if local.size:
-                _, each = np.unique(self.placement.node[local], return_counts=True)
-                found.append(Members(int(each.max()), each.size, local.size, group.scale_up))
+                nodes, each = np.unique(self.placement.node[local], return_counts=True)
+                # Nodes of a group are numbered one after the other, as its racks are.
+                first = self.placement.node[self.placement.group == index].min()
+                _, in_rack = np.unique((nodes - first) // group.nodes_per_rack, return_counts=True)
+                found.append(
+                    Members(
+                        int(each.max()), each.size, local.size, int(in_rack.max()), group.scale_up
+                    )
+                )
         return found
 
     def gather(self) -> tuple[float, ...]:

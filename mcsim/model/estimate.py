@@ -15,7 +15,7 @@ from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
 from mcsim.model.division import Division, training_of
 from mcsim.model.lower import lower
 from mcsim.model.pipeline import bubble_fraction
-from mcsim.model.plan import LinkPlan, Plan
+from mcsim.model.plan import LinkPlan, Messages, Plan
 from mcsim.scenario import Scenario
 from mcsim.tables import table
 from mcsim.threads import available_threads
@@ -279,13 +279,9 @@ def _network(plan: Plan, payload: float | None) -> list[str]:
     ]
     if len(plan.sites) > 1:
         lines.append(f"                {show(barrier.across, 'time')} between the sites")
-    lines += [
-        f"delay           {messages.level}: {delay.rounds:,} round(s), each the slowest of"
-        f" {messages.participants:,}, {type(messages.law).name}, mean of one"
-        f" {show(messages.law.expectation(), 'time')}"
-        for delay in barrier.delays
-        for messages in delay.messages
-    ]
+    for delay in barrier.delays:
+        for messages in delay.messages:
+            lines += _delay(messages, delay.rounds)
     lines += [
         f"link            {link.name}: {state}" for link in barrier.links for state in _states(link)
     ]
@@ -303,3 +299,16 @@ def _states(link: LinkPlan) -> Iterator[str]:
             f"has less bandwidth {100 * link.slow.share:.3g} % of the time, by a factor of mean"
             f" {link.slow.factor.expectation():.3g} ({law})"
         )
+
+
+def _delay(messages: Messages, rounds: int) -> list[str]:
+    return [
+        f"delay           {messages.level}: {rounds:,} round(s), each the slowest of"
+        f" {messages.count:,}, {type(messages.law).name}, mean of one"
+        f" {show(messages.law.expectation(), 'time')}",
+        *(
+            f"                and by {name}, {number:,} of them: {type(law).name}, mean"
+            f" {show(law.expectation(), 'time')}"
+            for (name, law), number in messages.shared.items()
+        ),
+    ]

@@ -9,7 +9,6 @@ exchange between sites, the other half (the distribution) after it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -17,26 +16,19 @@ from scipy.sparse.csgraph import shortest_path
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
+from mcsim.model.arrival import NotExact
 from mcsim.model.collectives import RING, Level, Phase, phase
+from mcsim.model.delays import slowest
 from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
+from mcsim.model.sharing import Members, messages_of
 from mcsim.model.wear import aged, link_name, states_of, wait_for
 from mcsim.scenario.schema import Link, Network
 
 Hop = tuple[int, int]
 """A link in one of its directions."""
-
-
-class Members(NamedTuple):
-    """Ranks of a collective at a site, alike: so many in each of some nodes, which join them at
-    `scale_up`, byte/s. ranks: all together, where the last node may lack some."""
-
-    in_node: int
-    nodes: int
-    ranks: int
-    scale_up: float
 
 
 def barrier_of(
@@ -55,7 +47,9 @@ def barrier_of(
         return None
     members = [
         [
-            Members(min(g.devices_per_node, g.count), g.nodes, g.count, g.scale_up)
+            Members(
+                min(g.devices_per_node, g.count), g.nodes, g.count, g.nodes_per_rack, g.scale_up
+            )
             for g in groups
             if g.site == index
         ]
@@ -116,7 +110,7 @@ def _inside(network: Network, payload: float, members: Sequence[Members]) -> lis
             )
             for one in members
         ]
-        phases.append(max(each, key=lambda one: one.seconds))
+        phases.append(max(each, key=lambda one: (one.seconds, one.rounds)))
     if network.site is not None:
         site = network.site
         # The node with the fewest adapters carries the largest shares.
@@ -134,13 +128,23 @@ def _site_delays(
     phases: Sequence[Phase],
     alike: int,
 ) -> Iterator[Delay]:
-    in_nodes = sum(one.ranks for one in members if one.in_node > 1)
-    ranks = {"node": in_nodes, "site": sum(one.nodes for one in members)}
     for one in phases:
-        law = getattr(network, one.level).delay
-        if law is not None and one.rounds:
-            messages = Messages(one.level, site.identity, law, ranks[one.level] * alike)
+        messages = messages_of(one.level, getattr(network, one.level), site, members, alike)
+        if messages is not None and one.rounds:
+            _require_known(messages)
             yield Delay(index, one.rounds, (messages,))
+
+
+def _require_known(messages: Messages) -> None:
+    """Raise ScenarioError where what messages share does not add up to a law."""
+    if not messages.units:
+        return
+    try:
+        slowest(messages)  # Kept: the run needs it again.
+    except NotExact as impossible:
+        raise ScenarioError(
+            "scenario", [Problem(f"network.{messages.level}", str(impossible))]
+        ) from None
 
 
 def _link_delays(
