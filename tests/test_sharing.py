@@ -189,13 +189,17 @@ def test_only_a_shared_delay_is_that_of_the_slowest_unit():
     assert np.allclose(law.quantile(SURVIVAL), shared.quantile(SURVIVAL), rtol=1e-15)
 
 
+def test_a_device_that_is_alone_sends_nothing_in_its_node():
+    fleet = [{"count": 1, "devices_per_node": 8}, FLEET[1]]
+    assert messages("node", {"delay": OWN}, fleet).count == 40
+
+
 def test_every_message_counts_once_however_units_are_filled():
     shared = {"shared_node": exponential(1.0), "shared_rack": exponential(2.0)}
-    for count in (1, 7, 8, 9, 23, 24, 25, 70, 72, 220_003):
+    for count in (7, 8, 9, 23, 24, 25, 70, 72, 220_003):
         fleet = [{"count": count, "devices_per_node": 8, "nodes_per_rack": 3}, FLEET[1]]
         found = messages("node", {"delay": OWN, **shared}, fleet)
-        # A device that is alone in its node sends nothing in it.
-        assert found.count == (count if count > 1 else 0) + 40
+        assert found.count == count + 40
         nodes, racks = -(-count // 8) + 3, -(-count // 24) + 2
         assert list(found.shared.values()) == [racks, nodes]
         among = messages("site", {"delay": OWN, "shared_rack": exponential(2.0)}, fleet)
