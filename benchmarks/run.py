@@ -35,6 +35,8 @@ def main() -> None:
         "first calls and memory": lambda: sections.process(effort),
         "who is last": lambda: sections.last_arrival(fleet, threads, effort),
         "full statistics": lambda: sections.full_statistics(fleet, threads, effort),
+        "pipelines": lambda: sections.pipelines(threads, effort),
+        "slow states": lambda: sections.slow_for_a_while(fleet, threads, effort),
         "growth": lambda: sections.growing(fleet, threads, effort),
     }.items():
         print(f"{time.perf_counter() - start:4.0f} s: {name}", file=sys.stderr, flush=True)

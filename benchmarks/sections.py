@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks import growth, histograms, ours, processes, report, with_numpy
+from benchmarks import cluster, growth, histograms, ours, processes, report, with_numpy
 from benchmarks.measure import Contender, Timing, interleaved
 from benchmarks.with_mkl import METHODS, MISSING, library, lognormal, normal_maximum, normals
 from benchmarks.with_simpy import processes as simpy_processes
@@ -87,6 +87,42 @@ def full_statistics(fleet: Fleet, threads: int, effort: Effort) -> list[str]:
         "",
         "The same, and in addition each group's histograms of device times and of waits. NumPy and",
         "PyTorch compute and count every device's time and wait in every step.",
+        "",
+        *report.contest(timings),
+    ]
+
+
+def pipelines(threads: int, effort: Effort) -> list[str]:
+    both = down_to_one(threads)
+    contenders = [
+        *(cluster.pipelines(count) for count in both),
+        cluster.numpy_pipelines(threads),
+    ]
+    timings = interleaved(contenders, min(3, effort.rounds), 5 * effort.target)
+    check_agreement(timings)
+    operations = cluster.DEVICES * 2 * cluster.MICROBATCHES
+    return [
+        f"## Pipelines: {cluster.REPLICAS:,} replicas of {cluster.STAGES} stages,"
+        f" {cluster.MICROBATCHES} microbatches",
+        "",
+        f"1F1B on {cluster.DEVICES:,} devices, {cluster.TENSOR} a stage; every device draws each",
+        f"of its {2 * cluster.MICROBATCHES} operations, {operations / 1e6:,.1f} million a step.",
+        "",
+        *report.contest(timings),
+    ]
+
+
+def slow_for_a_while(fleet: Fleet, threads: int, effort: Effort) -> list[str]:
+    contenders = [
+        cluster.slow_for_a_while(fleet, threads),
+        cluster.numpy_slow_for_a_while(fleet, threads),
+    ]
+    timings = interleaved(contenders, min(3, effort.rounds), 5 * effort.target)
+    return [
+        f"## Slow for a while, {fleet.devices:,} devices",
+        "",
+        "Devices, nodes and racks that fall into slow states and out of them, with a factor that",
+        "each node shares; NumPy has those of devices alone.",
         "",
         *report.contest(timings),
     ]
