@@ -10,7 +10,6 @@ from oracle import cluster_of, last_arrivals, scenario
 
 import mcsim
 from mcsim.engine import simulate
-from mcsim.engine.philox import Purpose
 from mcsim.engine.sampled import SampledEngine
 from mcsim.engine.states import spells_of, unit_spells
 from mcsim.model import lower
@@ -99,11 +98,9 @@ def test_nodes_and_racks_are_slow_as_a_whole():
     found[row, device] = factor
     group = plan.groups[0]
     expected = np.ones((400, 42))
-    for state, number, size, purpose in (
-        (group.slow_node, 11, 4, Purpose.SLOW_NODE),
-        (group.slow_rack, 4, 12, Purpose.SLOW_RACK),
-    ):
-        unit, start, end, draw = unit_spells(plan, group, state, number, purpose, 0, 0, 400)
+    assert [state.level for state in group.slow] == ["node", "rack"]
+    for state, size in zip(group.slow, (4, 12), strict=True):
+        unit, start, end, draw = unit_spells(plan, group, state, 0, 0, 400)
         for u, s, e, x in zip(unit, start, end, state.factor.quantile(draw), strict=True):
             expected[s:e, u * size : (u + 1) * size] *= x
     assert np.allclose(found, expected, rtol=1e-15)

@@ -209,8 +209,7 @@ def _batch_arrivals(
 
 def mean_slow(group: Group) -> float:
     """How many devices are slow in a step, on average."""
-    states = (group.slow, group.slow_node, group.slow_rack)
-    return group.count * sum(slow.share for slow in states if slow is not None)
+    return group.count * sum(slow.share for slow in group.slow)
 
 
 def _among(

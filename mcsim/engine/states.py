@@ -13,7 +13,6 @@ walked from step 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +21,17 @@ from numpy.typing import NDArray
 from mcsim.engine.compile import kernel, lane
 from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word_3
 from mcsim.laws import FloatArray
-from mcsim.model.plan import Group, Plan, Slow
+from mcsim.model.plan import Group, Level, Plan, Slow
 
 IntArray = NDArray[np.int64]
 
 _LONGEST_BLOCK = 1 << 31
 _WORD = 2.0**-32
+_PURPOSE: dict[Level, Purpose] = {
+    "device": Purpose.SLOW_DEVICE,
+    "node": Purpose.SLOW_NODE,
+    "rack": Purpose.SLOW_RACK,
+}
 START = 1
 """Added to the purpose of a level's refreshes: the state before the first of them."""
 
@@ -65,41 +69,30 @@ class Spells(NamedTuple):
 def spells_of(plan: Plan, index: int, replicate: int, first: int, count: int) -> Spells | None:
     """When devices of a group are slow, from step `first` on; None where they never are."""
     group = plan.groups[index]
-    found = [
-        _of_level(plan, group, slow, units, purpose, replicate, first, count)
-        for slow, units, purpose in _levels(group)
-    ]
+    found = [_of_members(plan, group, slow, replicate, first, count) for slow in group.slow]
     if not found:
         return None
     return Spells(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
-def _levels(group: Group) -> Iterator[tuple[Slow, tuple[int, int], Purpose]]:
-    """The slow states of a group, its units as (number, devices in each), and their purpose."""
-    per_rack = group.devices_per_node * group.nodes_per_rack
-    if group.slow is not None:
-        yield group.slow, (group.count, 1), Purpose.SLOW_DEVICE
-    if group.slow_node is not None:
-        yield group.slow_node, (group.nodes, group.devices_per_node), Purpose.SLOW_NODE
-    if group.slow_rack is not None:
-        yield group.slow_rack, (group.racks, per_rack), Purpose.SLOW_RACK
+def _units(group: Group, level: Level) -> tuple[int, int]:
+    """The units of a level in a group, and the devices in each."""
+    match level:
+        case "device":
+            return group.count, 1
+        case "node":
+            return group.nodes, group.devices_per_node
+        case "rack":
+            return group.racks, group.devices_per_node * group.nodes_per_rack
 
 
-def _of_level(
-    plan: Plan,
-    group: Group,
-    slow: Slow,
-    units: tuple[int, int],
-    purpose: Purpose,
-    replicate: int,
-    first: int,
-    count: int,
+def _of_members(
+    plan: Plan, group: Group, slow: Slow, replicate: int, first: int, count: int
 ) -> Spells:
-    number, size = units
-    unit, start, end, draw = unit_spells(
-        plan, group, slow, number, purpose, replicate, first, count
-    )
+    """The spells of all devices of the units of a slow state."""
+    unit, start, end, draw = unit_spells(plan, group, slow, replicate, first, count)
     factor = slow.factor.quantile(draw)
+    _, size = _units(group, slow.level)
     if size > 1:
         # All devices of the unit, the last of which may be partly filled.
         members = np.minimum((unit + 1) * size, group.count) - unit * size
@@ -110,16 +103,11 @@ def _of_level(
 
 
 def unit_spells(
-    plan: Plan,
-    group: Group,
-    slow: Slow,
-    number: int,
-    purpose: Purpose,
-    replicate: int,
-    first: int,
-    count: int,
+    plan: Plan, group: Group, slow: Slow, replicate: int, first: int, count: int
 ) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """The spells of `number` units: unit, start, end, and the draw of the factor of each."""
+    """The spells of the units of a slow state: unit, start, end, and the draw of the factor."""
+    number, _ = _units(group, slow.level)
+    purpose = _PURPOSE[slow.level]
     refresh = slow.refresh
     block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
     room = int(number * slow.share * (1.0 + refresh * count)) + 64

@@ -39,7 +39,7 @@ def why_not_exact(plan: Plan) -> str | None:
 def why_no_law(plan: Plan) -> str | None:
     """The reason why the law of the last arrivals of a plan cannot be tabulated; None if it can."""
     for group in plan.groups:
-        if group.is_ever_slow:
+        if group.slow:
             return f"{group.name}: it has a slow state, so its steps remember those before"
         reason = reason_against(group.step, group.stall)
         if reason is not None:

@@ -11,6 +11,7 @@ from mcsim.model.plan import (
     LEAST_BEYOND,
     QUANTILES_BY_NAME,
     Group,
+    Level,
     Plan,
     SitePlan,
     Slow,
@@ -72,7 +73,7 @@ def lower(scenario: Scenario) -> Plan:
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
-    slow = [group.name for group in plan.groups if group.is_ever_slow]
+    slow = [group.name for group in plan.groups if group.slow]
     if plan.keep == "devices" and slow:
         message = f'"devices" does not know slow states yet, and {slow[0]} has one'
         raise ScenarioError(scenario.name, [Problem("run.keep", message)])
@@ -158,17 +159,23 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
         site_factor=own.site or common.site,
         step=own.step or common.step,
         stall=own.stall or common.stall,
-        slow=_slow(own.slow or common.slow, step_time),
-        slow_node=_slow(own.slow_node or common.slow_node, step_time),
-        slow_rack=_slow(own.slow_rack or common.slow_rack, step_time),
+        slow=_slow(own, common, step_time),
     )
 
 
-def _slow(state: SlowState | None, step_time: float) -> Slow | None:
+def _slow(own: Jitter, common: Jitter, step_time: float) -> tuple[Slow, ...]:
+    """The slow states of a group."""
+    states: tuple[tuple[Level, SlowState | None], ...] = (
+        ("device", own.slow or common.slow),
+        ("node", own.slow_node or common.slow_node),
+        ("rack", own.slow_rack or common.slow_rack),
+    )
+    return tuple(_chain(level, state, step_time) for level, state in states if state)
+
+
+def _chain(level: Level, state: SlowState, step_time: float) -> Slow:
     """The chain of a slow state, looked at once in an undisturbed step of the slowest group."""
-    if state is None:
-        return None
     assert state.factor is not None
     rate = 1.0 / state.every + 1.0 / state.duration
     share = state.duration / (state.every + state.duration)
-    return Slow(-math.expm1(-step_time * rate), share, state.factor)
+    return Slow(level, -math.expm1(-step_time * rate), share, state.factor)

@@ -7,20 +7,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 
+Level = Literal["device", "node", "rack"]
+
 
 @dataclass(frozen=True)
 class Slow:
-    """A slow state that devices, nodes or racks fall into and get out of, a Markov chain.
+    """A slow state that units fall into and get out of, a Markov chain.
 
-    refresh: the probability that a unit's state is drawn anew at a step, whatever it was. share:
-    the probability that it then is slow, and the share of time that it is. factor: the law of the
-    factor of the compute time while it is, drawn with the state.
+    level: what is slow as a whole. refresh: the probability that a unit's state is drawn anew at a
+    step, whatever it was. share: the probability that it then is slow, and the share of time that
+    it is. factor: the law of the factor of the compute time while it is, drawn with the state.
     """
 
+    level: Level
     refresh: float
     share: float
     factor: Law
@@ -32,7 +36,7 @@ class Group:
 
     identity: the group's word in the address of every draw. site: index among the plan's sites.
     compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is
-    None is the constant 1 (stall: 0).
+    None is the constant 1 (stall: 0). slow: the states in which its devices are slow for a while.
     """
 
     name: str
@@ -49,14 +53,7 @@ class Group:
     site_factor: Law | None
     step: Law | None
     stall: Law | None
-    slow: Slow | None = None
-    slow_node: Slow | None = None
-    slow_rack: Slow | None = None
-
-    @property
-    def is_ever_slow(self) -> bool:
-        """Whether it has a slow state."""
-        return any((self.slow, self.slow_node, self.slow_rack))
+    slow: tuple[Slow, ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -174,12 +171,7 @@ class Plan:
     def has_finite_variance(self) -> bool:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
         laws = [law for group in self.groups for law in (group.step, group.stall) if law]
-        laws += [
-            slow.factor
-            for group in self.groups
-            for slow in (group.slow, group.slow_node, group.slow_rack)
-            if slow
-        ]
+        laws += [slow.factor for group in self.groups for slow in group.slow]
         laws += self.barrier.delay_laws if self.barrier else []
         return all(law.variance() < math.inf for law in laws)
 
@@ -203,14 +195,11 @@ class Plan:
     @property
     def steps_remember(self) -> bool:
         """Whether steps depend on those before, given the cluster."""
-        return any(group.is_ever_slow for group in self.groups)
+        return any(group.slow for group in self.groups)
 
     def without_slow_states(self) -> Plan:
         """The same, whose devices are never slow for a while."""
-        groups = tuple(
-            replace(group, slow=None, slow_node=None, slow_rack=None) for group in self.groups
-        )
-        return replace(self, groups=groups)
+        return replace(self, groups=tuple(replace(group, slow=()) for group in self.groups))
 
     @property
     def devices(self) -> int:
