@@ -87,10 +87,12 @@ LAW = {"law": "exponential", "mean": 0.25}
 
 # Every key there is, so that each can be changed alone.
 SLOW = {"every": "2 d", "duration": "1 h", "factor": LAW}
+SHOCKS = {"every": "2 d", "factor": LAW}
 
 JITTER = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), SLOW),
+    **dict.fromkeys(("shock", "shock_node", "shock_rack"), SHOCKS),
 }
 
 FULL = {
@@ -135,7 +137,7 @@ FULL = {
         level: {"bandwidth": "1 GB/s", "latency": "1 us", "delay": LAW, "algorithm": "ring"}
         for level in ("node", "site")
     },
-    "jitter": JITTER,
+    "jitter": JITTER | {"slow_site": SLOW, "shock_site": SHOCKS},
     "fleet": [
         {
             "name": "own",
@@ -201,10 +203,20 @@ OTHER = {
         for key in ("persistent", "node", "rack", "site", "step", "stall")
     },
     **{
-        f"{place}jitter.{state}.{key}": other
-        for place in ("", "fleet[0].")
-        for state in ("slow", "slow_node", "slow_rack")
+        f"{place}.{key}": other
+        for place in (
+            *(f"jitter.{state}" for state in ("slow", "slow_node", "slow_rack", "slow_site")),
+            *(f"fleet[0].jitter.{state}" for state in ("slow", "slow_node", "slow_rack")),
+        )
         for key, other in (("every", "1 d"), ("duration", "2 h"), ("factor", OTHER_LAW))
+    },
+    **{
+        f"{place}.{key}": other
+        for place in (
+            *(f"jitter.{shock}" for shock in ("shock", "shock_node", "shock_rack", "shock_site")),
+            *(f"fleet[0].jitter.{shock}" for shock in ("shock", "shock_node", "shock_rack")),
+        )
+        for key, other in (("every", "1 d"), ("factor", OTHER_LAW))
     },
     "link[0].delay": OTHER_LAW,
     "link[0].utilisation": 0.25,
@@ -357,10 +369,14 @@ def table_of(required=None, **optional):
 
 
 slow_states = table_of({"every": positive, "duration": positive, "factor": laws})
-jitters = table_of(
+shocks = table_of({"every": positive, "factor": laws})
+of_a_fleet = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), laws),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
-)
+    **dict.fromkeys(("shock", "shock_node", "shock_rack"), shocks),
+}
+jitters = table_of(**of_a_fleet)
+common_jitters = table_of(**of_a_fleet, slow_site=slow_states, shock_site=shocks)
 
 
 @st.composite
@@ -387,7 +403,7 @@ def scenario_tables(draw):
         run=table_of(seed=st.integers(0, 2**64 - 1), steps=st.integers(1, 2**32 - 1)),
         workload=table_of(gradient=positive, overlap=st.floats(0, 1)),
         network=table_of(node=level, site=level),
-        jitter=jitters,
+        jitter=common_jitters,
     )
     table = draw(rest) | {"fleet": fleet}
     if sites:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
+from mcsim.engine.states import site_factors
+from mcsim.engine.steps import Steps
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.arrival import NotExact
@@ -29,6 +32,28 @@ _PURPOSE = {
     "site": Purpose.SITE_DELAY,
     "link": Purpose.LINK_DELAY,
 }
+
+
+def ended(
+    plan: Plan,
+    replicate: int,
+    first: int,
+    ready: FloatArray,
+    culprit: NDArray[np.int64],
+    draw: FloatArray,
+    busy: FloatArray,
+) -> Steps:
+    """The steps from `first` on, of the arrivals that an engine draws: arrays of `Steps`.
+
+    What whole sites share in a step makes all of their devices' times longer, stalls too.
+    Raises SimulationError as `step_times` does.
+    """
+    factors = site_factors(plan, replicate, first, len(ready))
+    if factors is not None:
+        with np.errstate(**OVERFLOW):
+            ready = ready * factors
+            busy = busy * factors[:, [group.site for group in plan.groups]]
+    return Steps(step_times(plan, replicate, first, ready), ready, culprit, draw, busy)
 
 
 def step_times(plan: Plan, replicate: int, first: int, ready: FloatArray) -> FloatArray:

@@ -63,6 +63,11 @@ class Purpose(IntEnum):
     SLOW_DEVICE = 64
     SLOW_NODE = 66
     SLOW_RACK = 68
+    SLOW_SITE = 70
+    SHOCK_DEVICE = 72
+    SHOCK_NODE = 73
+    SHOCK_RACK = 74
+    SHOCK_SITE = 75
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:

@@ -21,7 +21,7 @@ from mcsim.engine.candidates import (
 from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
 from mcsim.engine.devices import DeviceTables, all_devices
 from mcsim.engine.draws import complete
-from mcsim.engine.ends import OVERFLOW, step_times
+from mcsim.engine.ends import OVERFLOW, ended
 from mcsim.engine.philox import Purpose, Words, key_of, word_3
 from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
 from mcsim.engine.states import Spells, spells_of
@@ -92,8 +92,7 @@ def sample_steps(cluster: Cluster, first: int, count: int, start: int = 0) -> St
     """Steps `first` to `first + count - 1` of a replicate. start: as of `SampledReplicate`."""
     with np.errstate(**OVERFLOW):
         ready, culprit, draw, busy = _arrivals(cluster, first, count, start)
-    time = step_times(cluster.plan, cluster.replicate, first, ready)
-    return Steps(time, ready, culprit, draw, busy)
+    return ended(cluster.plan, cluster.replicate, first, ready, culprit, draw, busy)
 
 
 Arrivals = tuple[FloatArray, NDArray[np.int64], FloatArray, FloatArray]

@@ -1,4 +1,4 @@
-"""Slow states: devices, nodes and racks that are slow for a while, at any step without a walk.
+"""Slow states and shocks: what is slow for a while, at any step without a walk.
 
 A unit is healthy or slow, a Markov chain of two states. With the probability p of falling ill and
 q of getting well, both a step, the chain is one that is *refreshed* at each step with probability
@@ -7,7 +7,7 @@ p + q: it then forgets its state, and is slow with probability p / (p + q) (Jaco
 process DAR(1)). Refreshes have no memory, so those of a block of steps are drawn from the block's
 own addresses, and the state at a step is that of the last refresh before it, nearly always in the
 same block or the one before. So a trajectory that is entered at step 10^9 is that which was
-walked from step 0.
+walked from step 0. Shocks, which last one step, are found as refreshes are.
 """
 
 from __future__ import annotations
@@ -21,16 +21,23 @@ from numpy.typing import NDArray
 from mcsim.engine.compile import kernel, lane
 from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word_3
 from mcsim.laws import FloatArray
-from mcsim.model.plan import Group, Level, Plan, Slow
+from mcsim.model.plan import Group, Level, Plan, Shock, Slow
 
 IntArray = NDArray[np.int64]
 
 _LONGEST_BLOCK = 1 << 31
 _WORD = 2.0**-32
-_PURPOSE: dict[Level, Purpose] = {
+_SLOW: dict[Level, Purpose] = {
     "device": Purpose.SLOW_DEVICE,
     "node": Purpose.SLOW_NODE,
     "rack": Purpose.SLOW_RACK,
+    "site": Purpose.SLOW_SITE,
+}
+_SHOCK: dict[Level, Purpose] = {
+    "device": Purpose.SHOCK_DEVICE,
+    "node": Purpose.SHOCK_NODE,
+    "rack": Purpose.SHOCK_RACK,
+    "site": Purpose.SHOCK_SITE,
 }
 START = 1
 """Added to the purpose of a level's refreshes: the state before the first of them."""
@@ -75,61 +82,81 @@ def spells_of(plan: Plan, index: int, replicate: int, first: int, count: int) ->
     return Spells(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
-def _units(group: Group, level: Level) -> tuple[int, int]:
-    """The units of a level in a group, and the devices in each."""
-    match level:
-        case "device":
-            return group.count, 1
-        case "node":
-            return group.nodes, group.devices_per_node
-        case "rack":
-            return group.racks, group.devices_per_node * group.nodes_per_rack
+def site_factors(plan: Plan, replicate: int, first: int, count: int) -> FloatArray | None:
+    """By how much whole sites are slow in the steps from `first` on, shape (steps, sites); None
+    where they never are."""
+    if not plan.slow_sites:
+        return None
+    factors = np.ones((count, len(plan.sites)))
+    for column, site in enumerate(plan.sites):
+        for slow in plan.slow_sites:
+            found = unit_spells(plan, slow, 1, site.identity, replicate, first, count)
+            row, _, factor = found.steps(first, count)
+            factors[row, column] *= factor
+    return factors
 
 
 def _of_members(
-    plan: Plan, group: Group, slow: Slow, replicate: int, first: int, count: int
+    plan: Plan, group: Group, slow: Slow | Shock, replicate: int, first: int, count: int
 ) -> Spells:
-    """The spells of all devices of the units of a slow state."""
-    unit, start, end, draw = unit_spells(plan, group, slow, replicate, first, count)
-    factor = slow.factor.quantile(draw)
-    _, size = _units(group, slow.level)
-    if size > 1:
-        # All devices of the unit, the last of which may be partly filled.
-        members = np.minimum((unit + 1) * size, group.count) - unit * size
-        of = np.repeat(np.arange(unit.size), members)
-        place = np.arange(of.size) - (np.cumsum(members) - members)[of]
-        unit, start, end, factor = unit[of] * size + place, start[of], end[of], factor[of]
-    return Spells(unit, start, end, factor)
+    """The spells of all devices of the units that are slow as a whole."""
+    number, size = group.count, 1
+    if slow.level == "node":
+        number, size = group.nodes, group.devices_per_node
+    if slow.level == "rack":
+        number, size = group.racks, group.devices_per_node * group.nodes_per_rack
+    spells = unit_spells(plan, slow, number, group.identity, replicate, first, count)
+    if size == 1:
+        return spells
+    # All devices of the unit, the last of which may be partly filled.
+    unit = spells.device
+    members = np.minimum((unit + 1) * size, group.count) - unit * size
+    of = np.repeat(np.arange(unit.size), members)
+    place = np.arange(of.size) - (np.cumsum(members) - members)[of]
+    return Spells(unit[of] * size + place, spells.start[of], spells.end[of], spells.factor[of])
 
 
 def unit_spells(
-    plan: Plan, group: Group, slow: Slow, replicate: int, first: int, count: int
-) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """The spells of the units of a slow state: unit, start, end, and the draw of the factor."""
-    number, _ = _units(group, slow.level)
-    purpose = _PURPOSE[slow.level]
-    refresh = slow.refresh
+    plan: Plan,
+    slow: Slow | Shock,
+    number: int,
+    identity: int,
+    replicate: int,
+    first: int,
+    count: int,
+) -> Spells:
+    """The spells of some units of an identity, by their numbers."""
+    refresh = slow.refresh if isinstance(slow, Slow) else slow.share
     block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
-    room = int(number * slow.share * (1.0 + refresh * count)) + 64
+    per_gap = 1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0
+    name, key = np.uint32(identity), key_of(plan.seed)
+    begun = refresh * count if isinstance(slow, Slow) else count - 1.0
+    room = int(number * slow.share * (1.0 + begun)) + 64
     while True:
         where = np.empty((3, room), np.int64)
         draw = np.empty(room, np.float64)
-        found = find_spells(
-            number,
-            first,
-            count,
-            block,
-            1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0,
-            slow.share,
-            np.uint32(group.identity),
-            word_3(replicate, purpose),
-            np.uint32(word_3(replicate, purpose) + np.uint32(START)),
-            *key_of(plan.seed),
-            where,
-            draw,
-        )
+        if isinstance(slow, Shock):
+            last = word_3(replicate, _SHOCK[slow.level])
+            found = find_shocks(number, first, count, block, per_gap, name, last, *key, where, draw)
+        else:
+            last = word_3(replicate, _SLOW[slow.level])
+            found = find_spells(
+                number,
+                first,
+                count,
+                block,
+                per_gap,
+                slow.share,
+                name,
+                last,
+                np.uint32(last + np.uint32(START)),
+                *key,
+                where,
+                draw,
+            )
         if found <= room:
-            return where[0, :found], where[1, :found], where[2, :found], draw[:found]
+            unit, start, end = where[:, :found]
+            return Spells(unit, start, end, slow.factor.quantile(draw[:found]))
         room = int(found)
 
 
@@ -231,4 +258,41 @@ def find_spells(
                 where[0, n], where[1, n], where[2, n] = unit, since, end
                 draw[n] = state / share
             n += 1
+    return n
+
+
+@kernel
+def find_shocks(
+    units: int,
+    first: int,
+    count: int,
+    block: int,
+    per_gap: float,
+    identity: Word,
+    last: Word,
+    k0: Word,
+    k1: Word,
+    where: NDArray[np.int64],
+    draw: FloatArray,
+) -> int:
+    """The shocks of units in the steps from `first` on; as `find_spells`, per_gap being that of
+    the shocks."""
+    n = 0
+    end = first + count
+    for unit in range(units):
+        for start in range(first // block * block, end, block):
+            stop = min(start + block, end)
+            slot = start
+            at = start - 1
+            while True:
+                gap, drawn = _refresh(unit, slot, per_gap, identity, last, k0, k1)
+                at += 1 + gap
+                if at >= stop:
+                    break
+                slot += 1
+                if at >= first:
+                    if n < draw.size:
+                        where[0, n], where[1, n], where[2, n] = unit, at, at + 1
+                        draw[n] = drawn
+                    n += 1
     return n

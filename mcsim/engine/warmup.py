@@ -9,7 +9,7 @@ from mcsim.engine.compile import KERNELS
 from mcsim.engine.engines import engine_of
 from mcsim.engine.simulate import simulate
 from mcsim.laws import LAWS
-from mcsim.model.plan import Group, Plan, SitePlan, Slow
+from mcsim.model.plan import Group, Plan, Shock, SitePlan, Slow
 
 
 def warm_up() -> int:
@@ -37,5 +37,8 @@ def _every_path(engine: str, keep: str) -> Plan:
 
     groups = (group(2_000, False), group(100, True))
     if engine == "sampled" and keep == "summary":
-        groups = (replace(groups[0], slow=(Slow("device", 0.1, 0.1, jitter),)), groups[1])
+        groups = (
+            replace(groups[0], slow=(Slow("device", 0.1, 0.1, jitter), Shock("node", 0.1, jitter))),
+            groups[1],
+        )
     return Plan(0, 64, 1, "auto", keep, groups, (SitePlan("main", 0),), None, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
@@ -13,6 +14,7 @@ from mcsim.model.plan import (
     Group,
     Level,
     Plan,
+    Shock,
     SitePlan,
     Slow,
     Target,
@@ -20,7 +22,15 @@ from mcsim.model.plan import (
     require_distinct,
 )
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import CUSTOM, Fleet, Jitter, Run, SlowState
+from mcsim.scenario.schema import (
+    CUSTOM,
+    CommonJitter,
+    Fleet,
+    Jitter,
+    Run,
+    Shocks,
+    SlowState,
+)
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
@@ -46,6 +56,7 @@ def lower(scenario: Scenario) -> Plan:
     )
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
+    jitter = scenario.jitter or CommonJitter()
     require_distinct("link", (link_name(link) for link in scenario.link))
     plan = Plan(
         seed=scenario.run.seed,
@@ -65,6 +76,7 @@ def lower(scenario: Scenario) -> Plan:
         ),
         ideal_step_time=balanced_time(groups),
         target=_target(scenario.run),
+        slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], step_time),
     )
     _require_reachable(scenario, plan)
     _require_countable(scenario, plan)
@@ -73,9 +85,10 @@ def lower(scenario: Scenario) -> Plan:
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
-    slow = [group.name for group in plan.groups if group.slow]
-    if plan.keep == "devices" and slow:
-        message = f'"devices" does not know slow states yet, and {slow[0]} has one'
+    if plan.keep == "devices" and plan.is_disturbed:
+        message = (
+            '"devices" knows no slow states or shocks yet: its devices are alike in every step'
+        )
         raise ScenarioError(scenario.name, [Problem("run.keep", message)])
 
 
@@ -142,7 +155,7 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
 
 
 def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Group:
-    own, common = fleet.jitter or Jitter(), scenario.jitter or Jitter()
+    own, common = fleet.jitter or Jitter(), scenario.jitter or CommonJitter()
     device = None if fleet.device == CUSTOM else catalogue.device(fleet.device)
     return Group(
         name=fleet.name,
@@ -159,23 +172,42 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
         site_factor=own.site or common.site,
         step=own.step or common.step,
         stall=own.stall or common.stall,
-        slow=_slow(own, common, step_time),
+        slow=_slow(
+            (
+                ("device", own.slow or common.slow),
+                ("node", own.slow_node or common.slow_node),
+                ("rack", own.slow_rack or common.slow_rack),
+            ),
+            (
+                ("device", own.shock or common.shock),
+                ("node", own.shock_node or common.shock_node),
+                ("rack", own.shock_rack or common.shock_rack),
+            ),
+            step_time,
+        ),
     )
 
 
-def _slow(own: Jitter, common: Jitter, step_time: float) -> tuple[Slow, ...]:
-    """The slow states of a group."""
-    states: tuple[tuple[Level, SlowState | None], ...] = (
-        ("device", own.slow or common.slow),
-        ("node", own.slow_node or common.slow_node),
-        ("rack", own.slow_rack or common.slow_rack),
+def _slow(
+    states: Iterable[tuple[Level, SlowState | None]],
+    shocks: Iterable[tuple[Level, Shocks | None]],
+    step_time: float,
+) -> tuple[Slow | Shock, ...]:
+    """What makes units slow for a while, looked at once in an undisturbed step of the slowest
+    group."""
+    return (
+        *(_chain(level, state, step_time) for level, state in states if state),
+        *(_shock(level, shock, step_time) for level, shock in shocks if shock),
     )
-    return tuple(_chain(level, state, step_time) for level, state in states if state)
 
 
 def _chain(level: Level, state: SlowState, step_time: float) -> Slow:
-    """The chain of a slow state, looked at once in an undisturbed step of the slowest group."""
     assert state.factor is not None
     rate = 1.0 / state.every + 1.0 / state.duration
     share = state.duration / (state.every + state.duration)
     return Slow(level, -math.expm1(-step_time * rate), share, state.factor)
+
+
+def _shock(level: Level, shocks: Shocks, step_time: float) -> Shock:
+    assert shocks.factor is not None
+    return Shock(level, -math.expm1(-step_time / shocks.every), shocks.factor)

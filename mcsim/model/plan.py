@@ -12,7 +12,7 @@ from typing import Literal
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 
-Level = Literal["device", "node", "rack"]
+Level = Literal["device", "node", "rack", "site"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,25 @@ class Slow:
 
 
 @dataclass(frozen=True)
+class Shock:
+    """What makes a unit slow for a single step, whatever the steps before.
+
+    level: what is slow as a whole. share: the probability that it is, at a step. factor: the law
+    of the factor of the compute time then.
+    """
+
+    level: Level
+    share: float
+    factor: Law
+
+
+@dataclass(frozen=True)
 class Group:
     """Like devices at one site; devices are numbered from 0, by node and rack.
 
     identity: the group's word in the address of every draw. site: index among the plan's sites.
     compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is
-    None is the constant 1 (stall: 0). slow: the states in which its devices are slow for a while.
+    None is the constant 1 (stall: 0). slow: what makes its devices slow for a while.
     """
 
     name: str
@@ -53,7 +66,7 @@ class Group:
     site_factor: Law | None
     step: Law | None
     stall: Law | None
-    slow: tuple[Slow, ...] = ()
+    slow: tuple[Slow | Shock, ...] = ()
 
     @property
     def nodes(self) -> int:
@@ -148,7 +161,8 @@ class Plan:
 
     engine, keep: as the scenario says. ideal_step_time: s; no disturbance, work in proportion to
     speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
-    replicates are what is wanted.
+    replicates are what is wanted. slow_sites: what makes whole sites slow for a while, each alike
+    but at times of its own: all that its devices do then takes longer.
     """
 
     seed: int
@@ -161,6 +175,7 @@ class Plan:
     barrier: Barrier | None
     ideal_step_time: float
     target: Target | None = None
+    slow_sites: tuple[Slow | Shock, ...] = ()
 
     @property
     def keep_steps(self) -> bool:
@@ -171,7 +186,7 @@ class Plan:
     def has_finite_variance(self) -> bool:
         """Whether step times have a variance, given the cluster: a mean has an error only then."""
         laws = [law for group in self.groups for law in (group.step, group.stall) if law]
-        laws += [slow.factor for group in self.groups for slow in group.slow]
+        laws += [slow.factor for slow in self._slow]
         laws += self.barrier.delay_laws if self.barrier else []
         return all(law.variance() < math.inf for law in laws)
 
@@ -193,13 +208,24 @@ class Plan:
         return sum(group.count * (1 if group.stall is None else 2) for group in self.groups)
 
     @property
+    def _slow(self) -> list[Slow | Shock]:
+        """All that makes something slow for a while."""
+        return [*self.slow_sites, *(slow for group in self.groups for slow in group.slow)]
+
+    @property
     def steps_remember(self) -> bool:
         """Whether steps depend on those before, given the cluster."""
-        return any(group.slow for group in self.groups)
+        return any(isinstance(slow, Slow) for slow in self._slow)
 
-    def without_slow_states(self) -> Plan:
-        """The same, whose devices are never slow for a while."""
-        return replace(self, groups=tuple(replace(group, slow=()) for group in self.groups))
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether steps differ by more than draws of their own of each device."""
+        return bool(self._slow)
+
+    def undisturbed(self) -> Plan:
+        """The same, in which nothing is ever slow for a while."""
+        groups = tuple(replace(group, slow=()) for group in self.groups)
+        return replace(self, groups=groups, slow_sites=())
 
     @property
     def devices(self) -> int:

@@ -45,6 +45,8 @@ class Part:
 
     later: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Keys of the design that this version does not know yet, and what they are for."""
+    elsewhere: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Keys that stand in another table, and why."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """What is wrong with the keys taken together, as (key, message).
@@ -258,9 +260,28 @@ class SlowState(Part):
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        law = self.factor
+        return _without_mean(self, ("factor",))
+
+
+@dataclass(frozen=True)
+class Shocks(Part):
+    """What makes a unit slow for one step, at any time."""
+
+    every: float = fields.quantity("mean time between two of the same unit", "time", above=0)
+    factor: Law | None = fields.law(
+        "of the compute time of that step, drawn with each", None, default=fields.REQUIRED
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        return _without_mean(self, ("factor",))
+
+
+def _without_mean(part: Part, keys: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """The keys of laws that have no mean."""
+    for key in keys:
+        law = getattr(part, key)
         if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
-            yield "factor", f"the {type(law).name} law has no finite mean with these parameters"
+            yield key, f"the {type(law).name} law has no finite mean with these parameters"
 
 
 @dataclass(frozen=True)
@@ -276,12 +297,27 @@ class Jitter(Part):
     slow: SlowState | None = fields.table("of single devices", SlowState, default=None)
     slow_node: SlowState | None = fields.table("of whole nodes", SlowState, default=None)
     slow_rack: SlowState | None = fields.table("of whole racks", SlowState, default=None)
+    shock: Shocks | None = fields.table("of single devices", Shocks, default=None)
+    shock_node: Shocks | None = fields.table("of whole nodes", Shocks, default=None)
+    shock_rack: Shocks | None = fields.table("of whole racks", Shocks, default=None)
+
+    elsewhere = MappingProxyType(
+        dict.fromkeys(
+            ("slow_site", "shock_site"),
+            "belongs into the scenario's [jitter]: the groups of a site share it",
+        )
+    )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        for key in ("persistent", "node", "rack", "site", "step", "stall"):
-            law = getattr(self, key)
-            if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
-                yield key, f"the {type(law).name} law has no finite mean with these parameters"
+        return _without_mean(self, ("persistent", "node", "rack", "site", "step", "stall"))
+
+
+@dataclass(frozen=True)
+class CommonJitter(Jitter):
+    """What disturbs all groups, and what sites share: all times of their devices, stalls too."""
+
+    slow_site: SlowState | None = fields.table("of whole sites", SlowState, default=None)
+    shock_site: Shocks | None = fields.table("of whole sites", Shocks, default=None)
 
 
 @dataclass(frozen=True)
