@@ -11,7 +11,8 @@ from mcsim.engine.cluster import Cluster, draw_cluster
 from mcsim.engine.draws import complete
 from mcsim.engine.philox import Purpose, key_of, word_3
 from mcsim.engine.screening import GroupLaws
-from mcsim.engine.states import site_factors, spells_of
+from mcsim.engine.shared import shared_factors
+from mcsim.engine.states import spells_of
 from mcsim.engine.steps import Steps
 from mcsim.model import Plan
 
@@ -64,7 +65,7 @@ def last_arrivals(cluster: Cluster, first: int, count: int) -> Steps:
             if found > (ready[row, site], -draw[row, site]):
                 ready[row, site], draw[row, site] = time[order], survival[order]
                 culprit[row, site] = index
-    factors = site_factors(plan, cluster.replicate, first, count)
+    factors = shared_factors(plan, cluster.replicate, first, count)
     if factors is not None:
         ready = ready * factors
         busy = busy * factors[:, [group.site for group in plan.groups]]

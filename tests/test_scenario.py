@@ -88,6 +88,7 @@ LAW = {"law": "exponential", "mean": 0.25}
 # Every key there is, so that each can be changed alone.
 SLOW = {"every": "2 d", "duration": "1 h", "factor": LAW}
 SHOCKS = {"every": "2 d", "factor": LAW}
+DAILY = {"amplitude": 0.01, "peak": "15 h", "period": "12 h"}
 
 JITTER = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
@@ -137,7 +138,7 @@ FULL = {
         level: {"bandwidth": "1 GB/s", "latency": "1 us", "delay": LAW, "algorithm": "ring"}
         for level in ("node", "site")
     },
-    "jitter": JITTER | {"slow_site": SLOW, "shock_site": SHOCKS},
+    "jitter": JITTER | {"slow_site": SLOW, "shock_site": SHOCKS, "daily": DAILY},
     "fleet": [
         {
             "name": "own",
@@ -218,6 +219,9 @@ OTHER = {
         )
         for key, other in (("every", "1 d"), ("factor", OTHER_LAW))
     },
+    "jitter.daily.amplitude": 0.02,
+    "jitter.daily.peak": "0 h",
+    "jitter.daily.period": "24 h",
     "link[0].delay": OTHER_LAW,
     "link[0].utilisation": 0.25,
     "link[0].queue": "m/m/1",
@@ -370,13 +374,14 @@ def table_of(required=None, **optional):
 
 slow_states = table_of({"every": positive, "duration": positive, "factor": laws})
 shocks = table_of({"every": positive, "factor": laws})
+swings = table_of({"amplitude": st.floats(0, 0.9)}, peak=positive, period=positive)
 of_a_fleet = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), laws),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
     **dict.fromkeys(("shock", "shock_node", "shock_rack"), shocks),
 }
 jitters = table_of(**of_a_fleet)
-common_jitters = table_of(**of_a_fleet, slow_site=slow_states, shock_site=shocks)
+common_jitters = table_of(**of_a_fleet, slow_site=slow_states, shock_site=shocks, daily=swings)
 
 
 @st.composite

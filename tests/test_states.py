@@ -12,7 +12,8 @@ import mcsim
 from mcsim.engine import simulate
 from mcsim.engine.exact import ExactEngine
 from mcsim.engine.sampled import SampledEngine
-from mcsim.engine.states import Spells, site_factors, spells_of, unit_spells
+from mcsim.engine.shared import shared_factors
+from mcsim.engine.states import Spells, spells_of, unit_spells
 from mcsim.model import lower
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
@@ -174,16 +175,16 @@ def test_a_slow_site_is_slow_as_a_whole_at_times_of_its_own(engine):
     first, count = 1_000, 500
     found = engine(plan).draw(0).sample(first, count)
     expected = engine(calm).draw(0).sample(first, count)
-    factors = site_factors(plan, 0, first, count)
+    factors = shared_factors(plan, 0, first, count)
     assert np.array_equal(found.ready, expected.ready * factors)
     assert np.array_equal(found.busy, expected.busy * factors[:, [0, 1, 0]])
-    late = site_factors(plan, 0, first + 123, 1)
+    late = shared_factors(plan, 0, first + 123, 1)
     assert np.array_equal(late[0], factors[123])
 
 
 def test_sites_are_slow_independently():
     steps = 100_000
-    slow_now = site_factors(lower(scenario(*GROUPS, **SITES)), 0, 0, steps) > 1
+    slow_now = shared_factors(lower(scenario(*GROUPS, **SITES)), 0, 0, steps) > 1
     chance = 1 - 0.8 * math.exp(-1 / 15)
     # The slow states remember 8 steps: so many fewer are independent.
     error = math.sqrt(chance * (1 - chance) * 17 / steps)
@@ -193,7 +194,11 @@ def test_sites_are_slow_independently():
 
 
 def test_what_a_site_shares_is_refused_of_a_single_group():
-    for key, value in (("slow_site", slow(1.0, 1.0)), ("shock_site", shock(1.0))):
+    for key, value in (
+        ("slow_site", slow(1.0, 1.0)),
+        ("shock_site", shock(1.0)),
+        ("daily", {"amplitude": 0.1}),
+    ):
         with pytest.raises(mcsim.ScenarioError, match="groups of a site share it"):
             scenario({"count": 4, "jitter": {key: value}})
 

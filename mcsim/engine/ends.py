@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
-from mcsim.engine.states import site_factors
+from mcsim.engine.shared import shared_factors
 from mcsim.engine.steps import Steps
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
@@ -45,10 +45,10 @@ def ended(
 ) -> Steps:
     """The steps from `first` on, of the arrivals that an engine draws: arrays of `Steps`.
 
-    What whole sites share in a step makes all of their devices' times longer, stalls too.
+    What whole sites share in a step multiplies all of their devices' times, stalls too.
     Raises SimulationError as `step_times` does.
     """
-    factors = site_factors(plan, replicate, first, len(ready))
+    factors = shared_factors(plan, replicate, first, len(ready))
     if factors is not None:
         with np.errstate(**OVERFLOW):
             ready = ready * factors

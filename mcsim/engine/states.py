@@ -82,20 +82,6 @@ def spells_of(plan: Plan, index: int, replicate: int, first: int, count: int) ->
     return Spells(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
-def site_factors(plan: Plan, replicate: int, first: int, count: int) -> FloatArray | None:
-    """By how much whole sites are slow in the steps from `first` on, shape (steps, sites); None
-    where they never are."""
-    if not plan.slow_sites:
-        return None
-    factors = np.ones((count, len(plan.sites)))
-    for column, site in enumerate(plan.sites):
-        for slow in plan.slow_sites:
-            found = unit_spells(plan, slow, 1, site.identity, replicate, first, count)
-            row, _, factor = found.steps(first, count)
-            factors[row, column] *= factor
-    return factors
-
-
 def _of_members(
     plan: Plan, group: Group, slow: Slow | Shock, replicate: int, first: int, count: int
 ) -> Spells:

@@ -9,7 +9,7 @@ from mcsim.engine.compile import KERNELS
 from mcsim.engine.engines import engine_of
 from mcsim.engine.simulate import simulate
 from mcsim.laws import LAWS
-from mcsim.model.plan import Group, Plan, Shock, SitePlan, Slow
+from mcsim.model.plan import Daily, Group, Plan, Shock, SitePlan, Slow
 
 
 def warm_up() -> int:
@@ -41,4 +41,6 @@ def _every_path(engine: str, keep: str) -> Plan:
             replace(groups[0], slow=(Slow("device", 0.1, 0.1, jitter), Shock("node", 0.1, jitter))),
             groups[1],
         )
-    return Plan(0, 64, 1, "auto", keep, groups, (SitePlan("main", 0),), None, 1.0)
+    daily = Daily(0.1, 0.1, 0.0) if keep == "summary" else None
+    site = SitePlan("main", 0)
+    return Plan(0, 64, 1, "auto", keep, groups, (site,), None, 1.0, daily=daily)

@@ -40,6 +40,8 @@ def why_no_law(plan: Plan) -> str | None:
     """The reason why the law of the steps of a plan cannot be tabulated; None if it can."""
     if plan.slow_sites:
         return "its sites have slow states or shocks, so its steps differ in law"
+    if plan.daily is not None:
+        return "all times swing daily, so its steps differ in law"
     return _why_not_tabulated(plan)
 
 

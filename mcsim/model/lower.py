@@ -11,6 +11,7 @@ from mcsim.model.network import barrier_of, link_name
 from mcsim.model.plan import (
     LEAST_BEYOND,
     QUANTILES_BY_NAME,
+    Daily,
     Group,
     Level,
     Plan,
@@ -25,6 +26,7 @@ from mcsim.scenario import Scenario
 from mcsim.scenario.schema import (
     CUSTOM,
     CommonJitter,
+    DailySwing,
     Fleet,
     Jitter,
     Run,
@@ -77,6 +79,7 @@ def lower(scenario: Scenario) -> Plan:
         ideal_step_time=balanced_time(groups),
         target=_target(scenario.run),
         slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], step_time),
+        daily=_daily(jitter.daily, step_time),
     )
     _require_reachable(scenario, plan)
     _require_countable(scenario, plan)
@@ -86,9 +89,7 @@ def lower(scenario: Scenario) -> Plan:
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
     if plan.keep == "devices" and plan.is_disturbed:
-        message = (
-            '"devices" knows no slow states or shocks yet: its devices are alike in every step'
-        )
+        message = '"devices" does not know slow states, shocks or a daily swing yet'
         raise ScenarioError(scenario.name, [Problem("run.keep", message)])
 
 
@@ -211,3 +212,9 @@ def _chain(level: Level, state: SlowState, step_time: float) -> Slow:
 def _shock(level: Level, shocks: Shocks, step_time: float) -> Shock:
     assert shocks.factor is not None
     return Shock(level, -math.expm1(-step_time / shocks.every), shocks.factor)
+
+
+def _daily(daily: DailySwing | None, step_time: float) -> Daily | None:
+    if daily is None:
+        return None
+    return Daily(daily.amplitude, step_time / daily.period, daily.peak / daily.period)

@@ -44,6 +44,19 @@ class Shock:
 
 
 @dataclass(frozen=True)
+class Daily:
+    """A swing of all times: 1 + amplitude cos(2 pi (step x turn - phase)).
+
+    turn: part of a period that passes in an undisturbed step. phase: of the slowest step, in
+    periods.
+    """
+
+    amplitude: float
+    turn: float
+    phase: float
+
+
+@dataclass(frozen=True)
 class Group:
     """Like devices at one site; devices are numbered from 0, by node and rack.
 
@@ -162,7 +175,8 @@ class Plan:
     engine, keep: as the scenario says. ideal_step_time: s; no disturbance, work in proportion to
     speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
     replicates are what is wanted. slow_sites: what makes whole sites slow for a while, each alike
-    but at times of its own: all that its devices do then takes longer.
+    but at times of its own. daily: what swings with the time of day. Both multiply all that the
+    devices of a site do.
     """
 
     seed: int
@@ -176,6 +190,7 @@ class Plan:
     ideal_step_time: float
     target: Target | None = None
     slow_sites: tuple[Slow | Shock, ...] = ()
+    daily: Daily | None = None
 
     @property
     def keep_steps(self) -> bool:
@@ -214,18 +229,18 @@ class Plan:
 
     @property
     def steps_remember(self) -> bool:
-        """Whether steps depend on those before, given the cluster."""
-        return any(isinstance(slow, Slow) for slow in self._slow)
+        """Whether steps depend on those before, or on the time, given the cluster."""
+        return self.daily is not None or any(isinstance(slow, Slow) for slow in self._slow)
 
     @property
     def is_disturbed(self) -> bool:
         """Whether steps differ by more than draws of their own of each device."""
-        return bool(self._slow)
+        return self.daily is not None or bool(self._slow)
 
     def undisturbed(self) -> Plan:
         """The same, in which nothing is ever slow for a while."""
         groups = tuple(replace(group, slow=()) for group in self.groups)
-        return replace(self, groups=groups, slow_sites=())
+        return replace(self, groups=groups, slow_sites=(), daily=None)
 
     @property
     def devices(self) -> int:

@@ -303,7 +303,7 @@ class Jitter(Part):
 
     elsewhere = MappingProxyType(
         dict.fromkeys(
-            ("slow_site", "shock_site"),
+            ("slow_site", "shock_site", "daily"),
             "belongs into the scenario's [jitter]: the groups of a site share it",
         )
     )
@@ -313,11 +313,27 @@ class Jitter(Part):
 
 
 @dataclass(frozen=True)
+class DailySwing(Part):
+    """A swing of all times with the time of day: 1 + amplitude cos(2 pi (t - peak) / period)."""
+
+    amplitude: float = fields.quantity(
+        "half of the swing, as a part of the mean", None, at_least=0, below=1
+    )
+    peak: float = fields.quantity(
+        "time after the start of the run when all is slowest", "time", default=0.0, at_least=0
+    )
+    period: float = fields.quantity(
+        "from one peak to the next", "time", default=86_400.0, at_least=1e-9
+    )
+
+
+@dataclass(frozen=True)
 class CommonJitter(Jitter):
     """What disturbs all groups, and what sites share: all times of their devices, stalls too."""
 
     slow_site: SlowState | None = fields.table("of whole sites", SlowState, default=None)
     shock_site: Shocks | None = fields.table("of whole sites", Shocks, default=None)
+    daily: DailySwing | None = fields.table("of all sites together", DailySwing, default=None)
 
 
 @dataclass(frozen=True)
