@@ -9,6 +9,7 @@ import numpy as np
 import mcsim
 from mcsim.engine.cluster import Cluster, draw_cluster
 from mcsim.engine.draws import complete
+from mcsim.engine.held import drawn_at, refreshes_of
 from mcsim.engine.philox import Purpose, key_of, word_3
 from mcsim.engine.screening import GroupLaws
 from mcsim.engine.shared import shared_factors
@@ -31,11 +32,13 @@ def arrivals(cluster: Cluster, step: int) -> list[tuple[np.ndarray, np.ndarray]]
         device = np.arange(group.count)
         steps = np.full(group.count, step, np.uint32)
 
-        def draws(purpose: Purpose) -> np.ndarray:
+        def draws(purpose: Purpose, steps: np.ndarray) -> np.ndarray:
             last = word_3(cluster.replicate, purpose)
             return complete(device, steps, np.uint32(group.identity), last, *key_of(plan.seed))[0]  # noqa: B023
 
-        survival = draws(Purpose.STEP)
+        refreshes = refreshes_of(plan, group, cluster.replicate)
+        drawn = steps if refreshes is None else drawn_at(device, steps.astype(np.int64), *refreshes)
+        survival = draws(Purpose.STEP, drawn)
         time = cluster.base[index].copy()
         spells = spells_of(plan, index, cluster.replicate, step, 1)
         if spells is not None:
@@ -44,7 +47,7 @@ def arrivals(cluster: Cluster, step: int) -> list[tuple[np.ndarray, np.ndarray]]
         if group.step is not None:
             time = time * group.step.quantile(survival)
         if group.stall is not None:
-            time = time + group.stall.quantile(draws(Purpose.STALL))
+            time = time + group.stall.quantile(draws(Purpose.STALL, steps))
         out.append((time, survival))
     return out
 

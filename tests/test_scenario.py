@@ -92,6 +92,7 @@ DAILY = {"amplitude": 0.01, "peak": "15 h", "period": "12 h"}
 
 JITTER = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
+    "correlation": 0.9,
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), SLOW),
     **dict.fromkeys(("shock", "shock_node", "shock_rack"), SHOCKS),
 }
@@ -219,6 +220,8 @@ OTHER = {
         )
         for key, other in (("every", "1 d"), ("factor", OTHER_LAW))
     },
+    "jitter.correlation": 0.5,
+    "fleet[0].jitter.correlation": 0,
     "jitter.daily.amplitude": 0.02,
     "jitter.daily.peak": "0 h",
     "jitter.daily.period": "24 h",
@@ -380,6 +383,7 @@ of_a_fleet = {
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
     **dict.fromkeys(("shock", "shock_node", "shock_rack"), shocks),
 }
+of_a_fleet["correlation"] = st.floats(0, 0.99)
 jitters = table_of(**of_a_fleet)
 common_jitters = table_of(**of_a_fleet, slow_site=slow_states, shock_site=shocks, daily=swings)
 

@@ -68,6 +68,7 @@ class Purpose(IntEnum):
     SHOCK_NODE = 73
     SHOCK_RACK = 74
     SHOCK_SITE = 75
+    REFRESH = 80
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:

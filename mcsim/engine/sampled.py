@@ -22,6 +22,7 @@ from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
 from mcsim.engine.devices import DeviceTables, all_devices
 from mcsim.engine.draws import complete
 from mcsim.engine.ends import OVERFLOW, ended
+from mcsim.engine.held import Found, drawn_at, held, refreshes_of
 from mcsim.engine.philox import Purpose, Words, key_of, word_3
 from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
 from mcsim.engine.states import Spells, spells_of
@@ -162,8 +163,7 @@ def _batch_arrivals(
     count: int,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     group, base = cluster.plan.groups[index], cluster.base[index]
-    kept, number = _kept(cluster, index, screened, first, count)
-    device, step, code = in_order(kept, number, first)
+    device, step, code, number = _candidates(cluster, index, screened, first, count)
     draws = _Draws(cluster, index, device, step)
     time = draws.time(base[device])
     of_stall = screened.stall or screened.step
@@ -206,6 +206,19 @@ def _batch_arrivals(
     )
 
 
+def _candidates(
+    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
+) -> Found:
+    """Those who may be last, in the order of the steps."""
+    plan, group, replicate = cluster.plan, cluster.plan.groups[index], cluster.replicate
+    kept, number = _kept(cluster, index, screened, first, count)
+    found = Found(*in_order(kept, number, first), number)
+    refreshes = refreshes_of(plan, group, replicate)
+    if refreshes is None:
+        return found
+    return held(plan, group, replicate, refreshes, screened.step, found, first)
+
+
 def mean_slow(group: Group) -> float:
     """How many devices are slow in a step, on average."""
     return group.count * sum(slow.share for slow in group.slow)
@@ -237,13 +250,15 @@ class _Draws:
         key = key_of(cluster.plan.seed)
         identity = np.uint32(self.group.identity)
 
-        def draws(purpose: Purpose) -> tuple[FloatArray, NDArray[np.bool_]]:
-            return complete(device, step, identity, word_3(cluster.replicate, purpose), *key)
+        def draws(purpose: Purpose, at: Words) -> tuple[FloatArray, NDArray[np.bool_]]:
+            return complete(device, at, identity, word_3(cluster.replicate, purpose), *key)
 
-        self.survival, self.rare = draws(Purpose.STEP)
+        refreshes = refreshes_of(cluster.plan, self.group, cluster.replicate)
+        drawn = step if refreshes is None else drawn_at(device, step.astype(np.int64), *refreshes)
+        self.survival, self.rare = draws(Purpose.STEP, drawn)
         self.stall_survival, self.stall_rare = self.survival, self.rare
         if self.group.stall is not None:
-            self.stall_survival, self.stall_rare = draws(Purpose.STALL)
+            self.stall_survival, self.stall_rare = draws(Purpose.STALL, step)
 
     def time(self, base: FloatArray) -> FloatArray:
         """The times of devices that take `base` without this step's jitter, s."""

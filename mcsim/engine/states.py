@@ -113,8 +113,7 @@ def unit_spells(
 ) -> Spells:
     """The spells of some units of an identity, by their numbers."""
     refresh = slow.refresh if isinstance(slow, Slow) else slow.share
-    block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
-    per_gap = 1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0
+    block, per_gap = pace(refresh)
     name, key = np.uint32(identity), key_of(plan.seed)
     begun = refresh * count if isinstance(slow, Slow) else count - 1.0
     room = int(number * slow.share * (1.0 + begun)) + 64
@@ -146,8 +145,15 @@ def unit_spells(
         room = int(found)
 
 
+def pace(refresh: float) -> tuple[int, float]:
+    """Of refreshes with a probability a step, the steps that share addresses (about as many as
+    from one refresh to the next) and 1 / log(1 - the probability)."""
+    block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
+    return block, 1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0
+
+
 @lane
-def _refresh(
+def next_refresh(
     unit: int, slot: int, per_gap: float, identity: Word, last: Word, k0: Word, k1: Word
 ) -> tuple[int, float]:
     """The steps before a refresh, and the draw of the state that it brings."""
@@ -173,7 +179,7 @@ def _last_of_block(
     at = start - 1
     slot = start
     while True:
-        gap, draw = _refresh(unit, slot, per_gap, identity, last, k0, k1)
+        gap, draw = next_refresh(unit, slot, per_gap, identity, last, k0, k1)
         at += 1 + gap
         if at >= end:
             return found
@@ -225,7 +231,7 @@ def find_spells(
             stop = min(slot + block, end)
             at = slot - 1
             while True:
-                gap, following = _refresh(unit, slot, per_gap, identity, last, k0, k1)
+                gap, following = next_refresh(unit, slot, per_gap, identity, last, k0, k1)
                 at += 1 + gap
                 if at >= stop:
                     break
@@ -271,7 +277,7 @@ def find_shocks(
             slot = start
             at = start - 1
             while True:
-                gap, drawn = _refresh(unit, slot, per_gap, identity, last, k0, k1)
+                gap, drawn = next_refresh(unit, slot, per_gap, identity, last, k0, k1)
                 at += 1 + gap
                 if at >= stop:
                     break

@@ -33,6 +33,9 @@ def why_not_exact(plan: Plan) -> str | None:
     before a cluster is drawn."""
     if plan.keep == "devices":
         return 'keep = "devices" asks for the time of every device, which it does not draw'
+    for group in plan.groups:
+        if group.correlation > 0:
+            return f"{group.name}: its jitter is kept from step to step, and it draws each anew"
     return _why_not_tabulated(plan)
 
 

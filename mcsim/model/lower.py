@@ -89,7 +89,7 @@ def lower(scenario: Scenario) -> Plan:
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
     if plan.keep == "devices" and plan.is_disturbed:
-        message = '"devices" does not know slow states, shocks or a daily swing yet'
+        message = '"devices" does not know slow states, shocks, a daily swing or a correlation yet'
         raise ScenarioError(scenario.name, [Problem("run.keep", message)])
 
 
@@ -173,6 +173,7 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
         site_factor=own.site or common.site,
         step=own.step or common.step,
         stall=own.stall or common.stall,
+        correlation=_correlation(own, common),
         slow=_slow(
             (
                 ("device", own.slow or common.slow),
@@ -187,6 +188,13 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
             step_time,
         ),
     )
+
+
+def _correlation(own: Jitter, common: Jitter) -> float:
+    """Of the jitter of steps; where there is none, there is nothing to keep."""
+    if own.step is None and common.step is None:
+        return 0.0
+    return (common.correlation if own.correlation is None else own.correlation) or 0.0
 
 
 def _slow(

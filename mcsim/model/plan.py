@@ -63,6 +63,7 @@ class Group:
     identity: the group's word in the address of every draw. site: index among the plan's sites.
     compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is
     None is the constant 1 (stall: 0). slow: what makes its devices slow for a while.
+    correlation: the probability that a device keeps the draw of `step` of the step before.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Group:
     step: Law | None
     stall: Law | None
     slow: tuple[Slow | Shock, ...] = ()
+    correlation: float = 0.0
 
     @property
     def nodes(self) -> int:
@@ -230,16 +232,20 @@ class Plan:
     @property
     def steps_remember(self) -> bool:
         """Whether steps depend on those before, or on the time, given the cluster."""
-        return self.daily is not None or any(isinstance(slow, Slow) for slow in self._slow)
+        return (
+            self.daily is not None
+            or any(isinstance(slow, Slow) for slow in self._slow)
+            or any(group.correlation > 0 for group in self.groups)
+        )
 
     @property
     def is_disturbed(self) -> bool:
         """Whether steps differ by more than draws of their own of each device."""
-        return self.daily is not None or bool(self._slow)
+        return self.steps_remember or bool(self._slow)
 
     def undisturbed(self) -> Plan:
-        """The same, in which nothing is ever slow for a while."""
-        groups = tuple(replace(group, slow=()) for group in self.groups)
+        """The same, in which all devices draw anew in every step and nothing else differs."""
+        groups = tuple(replace(group, slow=(), correlation=0.0) for group in self.groups)
         return replace(self, groups=groups, slow_sites=(), daily=None)
 
     @property

@@ -293,6 +293,14 @@ class Jitter(Part):
     rack: Law | None = fields.law("shared by a rack, drawn once a replicate", None)
     site: Law | None = fields.law("shared by a site, drawn once a replicate", None)
     step: Law | None = fields.law("of each device in each step", None)
+    correlation: float | None = fields.quantity(
+        "probability that a device keeps the factor of `step` from the step before",
+        None,
+        default=None,
+        at_least=0,
+        below=1,
+        reason="or none is ever drawn anew; what lasts for ever is `persistent`",
+    )
     stall: Law | None = fields.law("added to each device in each step", "time")
     slow: SlowState | None = fields.table("of single devices", SlowState, default=None)
     slow_node: SlowState | None = fields.table("of whole nodes", SlowState, default=None)
