@@ -57,7 +57,7 @@ def last_arrivals(cluster: Cluster, first: int, count: int) -> Steps:
     plan = cluster.plan
     ready = np.full((count, len(plan.sites)), -np.inf)
     draw = np.ones(ready.shape)
-    culprit = np.zeros(ready.shape, np.int64)
+    culprit, device = np.zeros(ready.shape, np.int64), np.zeros(ready.shape, np.int64)
     busy = np.empty((count, len(plan.groups)))
     for row in range(count):
         for index, (time, survival) in enumerate(arrivals(cluster, first + row)):
@@ -67,12 +67,12 @@ def last_arrivals(cluster: Cluster, first: int, count: int) -> Steps:
             found = (time[order], -survival[order])
             if found > (ready[row, site], -draw[row, site]):
                 ready[row, site], draw[row, site] = time[order], survival[order]
-                culprit[row, site] = index
+                culprit[row, site], device[row, site] = index, order
     factors = shared_factors(plan, cluster.replicate, first, count)
     if factors is not None:
         ready = ready * factors
         busy = busy * factors[:, [group.site for group in plan.groups]]
-    return Steps(ready.max(axis=1), ready, culprit, draw, busy)
+    return Steps(ready.max(axis=1), ready, culprit, draw, busy, device)
 
 
 def scenario(*fleet: dict[str, Any], **parts: Any) -> mcsim.Scenario:

@@ -119,6 +119,7 @@ def test_the_last_arrivals_are_those_of_all_devices(name):
         assert np.array_equal(found.ready, expected.ready)
         assert np.array_equal(found.culprit, expected.culprit)
         assert np.array_equal(found.draw, expected.draw)
+        assert np.array_equal(found.device, expected.device)
         again = engine.sample(first + 2, 1)
         assert np.array_equal(again.busy, found.busy[2:3])
 

@@ -287,6 +287,7 @@ def test_the_last_arrivals_are_those_of_all_devices(name):
         assert np.array_equal(found.ready, expected.ready)
         assert np.array_equal(found.culprit, expected.culprit)
         assert np.array_equal(found.draw, expected.draw)
+        assert np.array_equal(found.device, expected.device)
     # Those who cannot be last count by their expectation: right on average.
     busy = simulate(plan).replicates[0].moments.mean[-len(plan.groups) :]
     several = np.array([last_arrivals(cluster, at, 1).busy[0] for at in range(0, 1_000, 20)])

@@ -42,6 +42,7 @@ def ended(
     culprit: NDArray[np.int64],
     draw: FloatArray,
     busy: FloatArray,
+    device: NDArray[np.int64] | None = None,
 ) -> Steps:
     """The steps from `first` on, of the arrivals that an engine draws: arrays of `Steps`.
 
@@ -53,7 +54,8 @@ def ended(
         with np.errstate(**OVERFLOW):
             ready = ready * factors
             busy = busy * factors[:, [group.site for group in plan.groups]]
-    return Steps(step_times(plan, replicate, first, ready), ready, culprit, draw, busy)
+    time = step_times(plan, replicate, first, ready)
+    return Steps(time, ready, culprit, draw, busy, device)
 
 
 def step_times(plan: Plan, replicate: int, first: int, ready: FloatArray) -> FloatArray:

@@ -35,7 +35,9 @@ class Steps:
     time: shape (steps,), s. ready: shape (steps, sites), s, the last arrival at each site.
     culprit: shape (steps, sites), the group of that arrival. draw: shape (steps, sites), the
     survival probability it was drawn at. busy: shape (steps, groups), s, the mean time of a
-    device of the group. devices: of all devices in all of the steps; None if not asked for.
+    device of the group. device: shape (steps, sites), the number in its group of the device of
+    that arrival; None where the engine does not know. devices: of all devices in all of the steps;
+    None if not asked for.
     """
 
     time: FloatArray
@@ -43,6 +45,7 @@ class Steps:
     culprit: NDArray[np.int64]
     draw: FloatArray
     busy: FloatArray
+    device: NDArray[np.int64] | None = None
     devices: DeviceCounts | None = None
 
     @property
@@ -63,6 +66,7 @@ class Steps:
             self.culprit[rows],
             self.draw[rows],
             self.busy[rows],
+            None if self.device is None else self.device[rows],
         )
 
     def joined(self, *others: Steps) -> Steps:
@@ -70,6 +74,7 @@ class Steps:
         if not others:
             return self
         parts = [self, *others]
+        known = [part.device for part in parts if part.device is not None]
         counts = [part.devices for part in parts if part.devices is not None]
         return Steps(
             np.concatenate([part.time for part in parts]),
@@ -77,6 +82,7 @@ class Steps:
             np.concatenate([part.culprit for part in parts]),
             np.concatenate([part.draw for part in parts]),
             np.concatenate([part.busy for part in parts]),
+            np.concatenate(known) if len(known) == len(parts) else None,
             reduce(add, counts) if counts else None,
         )
 

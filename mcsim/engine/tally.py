@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mcsim.engine.blocking import Blocking
 from mcsim.engine.histogram import Histogram
+from mcsim.engine.runs import Runs, culprits
 from mcsim.engine.steps import DeviceCounts, Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Plan
@@ -79,7 +80,9 @@ class Sums:
         fraction of each group, the compute time (s) of each site, and the mean time (s) of a
         device of each group.
     shortest, longest: s. culprits: shape (groups,), steps whose last arrival was in the group.
-    site_culprits: shape (sites,). times: s, of each step, in pieces, if they are kept.
+    site_culprits: shape (sites,). runs: of steps whose last arrival was in the same group.
+    device_runs: of the same device, if the engine knows it. times: s, of each step, in pieces, if
+        they are kept.
     devices: counts of all devices' times, if they are kept. blocking: of the same columns as the
         moments, if steps remember those before.
     """
@@ -90,6 +93,8 @@ class Sums:
     histogram: Histogram
     culprits: NDArray[np.int64]
     site_culprits: NDArray[np.int64]
+    runs: Runs
+    device_runs: Runs | None = None
     times: tuple[FloatArray, ...] = ()
     devices: DeviceCounts | None = None
     blocking: Blocking | None = None
@@ -103,24 +108,30 @@ class Sums:
     def of(cls, plan: Plan, steps: Steps) -> Sums:
         """The sums over some steps, at most a block."""
         last_site = steps.last_site
-        culprit = steps.culprit[np.arange(last_site.size), last_site]
+        row = np.arange(last_site.size)
+        culprit = steps.culprit[row, last_site]
+        device = None if steps.device is None else steps.device[row, last_site]
         last = steps.ready.max(axis=1)
         # Nobody is later than the last, but the mean of many equal times rounds.
         waiting = np.maximum(last[:, None] - steps.busy, 0.0)
         whole = steps.time[:, None]
         wait = np.divide(waiting, whole, out=np.zeros_like(waiting), where=whole != 0)
-        row = np.column_stack([steps.time, last, steps.time - last, wait, steps.ready, steps.busy])
+        columns = np.column_stack(
+            [steps.time, last, steps.time - last, wait, steps.ready, steps.busy]
+        )
         # A sum of a column depends on the layout of the memory; a copy gives it always the same.
         return cls(
-            Moments.of(np.asfortranarray(row)),
+            Moments.of(np.asfortranarray(columns)),
             float(steps.time.min()),
             float(steps.time.max()),
             Histogram.of(steps.time),
             np.bincount(culprit, minlength=len(plan.groups)),
             np.bincount(last_site, minlength=len(plan.sites)),
+            Runs.of(culprits(culprit), len(plan.groups)),
+            None if device is None else Runs.of(culprits(culprit, device), len(plan.groups)),
             (steps.time,) if plan.keep_steps else (),
             steps.devices,
-            Blocking.of(row, BLOCK) if plan.steps_remember else None,
+            Blocking.of(columns, BLOCK) if plan.steps_remember else None,
         )
 
     def joined(self, other: Sums) -> Sums:
@@ -132,6 +143,10 @@ class Sums:
             self.histogram.joined(other.histogram),
             self.culprits + other.culprits,
             self.site_culprits + other.site_culprits,
+            self.runs.joined(other.runs),
+            self.device_runs.joined(other.device_runs)
+            if self.device_runs and other.device_runs
+            else None,
             self.times + other.times,
             self.devices + other.devices if self.devices and other.devices else None,
             self.blocking.joined(other.blocking) if self.blocking and other.blocking else None,

@@ -44,6 +44,8 @@ def label(tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck) -> xr.
     summary = Summary(tally)
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
+        if not statistic.is_known(summary):
+            continue
         variables.update(_variables(statistic, summary))
         variables.update(_overall(statistic, summary))
     if tally.plan.keep_steps:
@@ -175,6 +177,9 @@ def _coordinates(summary: Summary) -> dict[str, xr.Variable]:
         ),
         "bin_upper": variable(("bin",), summary.bounds[:, 1], "s", "end of the histogram's bin"),
     }
+    coordinates["run_length"] = variable(
+        ("run_length",), summary.run_lengths, "1", "least number of steps of a run of the bin"
+    )
     if plan.keep_steps:
         coordinates["step"] = variable(("step",), np.arange(plan.steps), "1", "number of the step")
     return coordinates
