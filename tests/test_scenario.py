@@ -86,9 +86,9 @@ count = 4
 LAW = {"law": "exponential", "mean": 0.25}
 
 # Every key there is, so that each can be changed alone.
-SLOW = {"every": "2 d", "duration": "1 h", "factor": LAW}
+SLOW = {"catalogue": "slow-host", "every": "2 d", "duration": "1 h", "factor": LAW}
 SHOCKS = {"every": "2 d", "factor": LAW}
-DAILY = {"amplitude": 0.01, "peak": "15 h", "period": "12 h"}
+DAILY = {"catalogue": "llama-3", "amplitude": 0.01, "peak": "15 h", "period": "12 h"}
 
 JITTER = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "stall"), LAW),
@@ -210,7 +210,12 @@ OTHER = {
             *(f"jitter.{state}" for state in ("slow", "slow_node", "slow_rack", "slow_site")),
             *(f"fleet[0].jitter.{state}" for state in ("slow", "slow_node", "slow_rack")),
         )
-        for key, other in (("every", "1 d"), ("duration", "2 h"), ("factor", OTHER_LAW))
+        for key, other in (
+            ("catalogue", "worker-fault"),
+            ("every", "1 d"),
+            ("duration", "2 h"),
+            ("factor", OTHER_LAW),
+        )
     },
     **{
         f"{place}.{key}": other
@@ -222,6 +227,7 @@ OTHER = {
     },
     "jitter.correlation": 0.5,
     "fleet[0].jitter.correlation": 0,
+    "jitter.daily.catalogue": None,
     "jitter.daily.amplitude": 0.02,
     "jitter.daily.peak": "0 h",
     "jitter.daily.period": "24 h",

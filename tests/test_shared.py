@@ -73,6 +73,16 @@ def test_runs_say_what_of_the_swing_they_know():
         mcsim.run(asked.replace({"run.keep": "devices"}))
 
 
+def test_a_published_swing_is_what_its_figures_say():
+    by_name = lower(swinging({"catalogue": "llama-3"}))
+    said = {"amplitude": 0.0075, "peak": "15 h"}
+    assert by_name == lower(swinging(said))
+    later = swinging({"catalogue": "llama-3", "peak": "3 h"})
+    assert lower(later) == lower(swinging(said | {"peak": "3 h"}))
+    with pytest.raises(mcsim.ScenarioError, match='unknown disturbance "slow-host"'):
+        swinging({"catalogue": "slow-host"})
+
+
 @pytest.mark.parametrize(
     ("daily", "message"),
     [

@@ -9,6 +9,7 @@ import pytest
 from oracle import cluster_of, last_arrivals, scenario
 
 import mcsim
+from mcsim import catalogue
 from mcsim.engine import simulate
 from mcsim.engine.exact import ExactEngine
 from mcsim.engine.sampled import SampledEngine
@@ -361,3 +362,42 @@ def test_impossible_states_are_refused(state, message):
 def test_impossible_shocks_are_refused(shocks, message):
     with pytest.raises(mcsim.ScenarioError, match=message):
         scenario({"count": 4, "jitter": {"shock": shocks}})
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, d in catalogue.disturbances().items() if "every" in d.figures]
+)
+def test_a_published_disturbance_is_what_its_figures_say(name):
+    figures = catalogue.disturbance(name).figures
+    said = {key: figures[key].value for key in ("every", "duration", "factor")}
+    fleet = {"count": 40, "devices_per_node": 8, "compute": 5.0}
+    by_name, by_hand = (
+        lower(scenario(fleet | {"jitter": {"slow_node": state}}))
+        for state in ({"catalogue": name}, said)
+    )
+    assert by_name == by_hand
+    # What is given in the scenario wins.
+    mended = lower(scenario(fleet | {"jitter": {"slow_node": {"catalogue": name, "every": "1 h"}}}))
+    by_hand = lower(scenario(fleet | {"jitter": {"slow_node": said | {"every": "1 h"}}}))
+    assert mended == by_hand != by_name
+
+
+def test_one_host_in_200_of_the_catalogue_is_slow():
+    (state,) = (
+        lower(scenario({"count": 4, "jitter": {"slow": {"catalogue": "slow-host"}}})).groups[0].slow
+    )
+    assert state.share == pytest.approx(0.005)
+    assert state.factor.expectation() == 1.1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("slow-hots", r'jitter.slow.catalogue: unknown disturbance "slow-hots" \(did you mean'),
+        ("llama-3", r'jitter.slow.catalogue: unknown disturbance "llama-3"; there are falcon'),
+        (3, r"jitter.slow.catalogue: 3 must be text"),
+    ],
+)
+def test_a_name_that_is_not_in_the_catalogue_is_refused(name, message):
+    with pytest.raises(mcsim.ScenarioError, match=message):
+        scenario({"count": 4, "jitter": {"slow": {"catalogue": name}}})

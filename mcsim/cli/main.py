@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 FAILED = 1
 USAGE = 2
 
-_LISTS = ("scenarios", "devices", "laws", "tables", "keys")
+_LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "keys")
 
 
 class _Failure(click.ClickException):
@@ -260,7 +260,7 @@ def warmup() -> None:
 @main.command("list")
 @click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List bundled scenarios, devices, laws, measured tables, a scenario's keys; or all."""
+    """List bundled scenarios, devices, laws, tables, disturbances, a scenario's keys; or all."""
     from mcsim.cli import listing
 
     parts = [getattr(listing, name)() for name in _LISTS if what is None or what == name]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
+from mcsim.laws import LAWS
 from mcsim.model.network import barrier_of, link_name
 from mcsim.model.plan import (
     LEAST_BEYOND,
@@ -211,10 +213,24 @@ def _slow(
 
 
 def _chain(level: Level, state: SlowState, step_time: float) -> Slow:
-    assert state.factor is not None
-    rate = 1.0 / state.every + 1.0 / state.duration
-    share = state.duration / (state.every + state.duration)
-    return Slow(level, -math.expm1(-step_time * rate), share, state.factor)
+    every, duration, factor = (_figure(state, key) for key in ("every", "duration", "factor"))
+    rate = 1.0 / every + 1.0 / duration
+    return Slow(level, -math.expm1(-step_time * rate), duration / (every + duration), factor)
+
+
+def _figure(part: SlowState | DailySwing, key: str, default: float | None = None) -> Any:
+    """What a part says, or else the catalogue's disturbance that it names; a time or a law."""
+    said = getattr(part, key)
+    if said is not None:
+        return said
+    figures = catalogue.disturbance(part.catalogue).figures if part.catalogue else {}
+    if key not in figures:
+        return default
+    value = figures[key].value
+    if not isinstance(value, Mapping):
+        return value
+    parameters = {name: parameter for name, parameter in value.items() if name != "law"}
+    return LAWS[value["law"]](**parameters)
 
 
 def _shock(level: Level, shocks: Shocks, step_time: float) -> Shock:
@@ -225,4 +241,6 @@ def _shock(level: Level, shocks: Shocks, step_time: float) -> Shock:
 def _daily(daily: DailySwing | None, step_time: float) -> Daily | None:
     if daily is None:
         return None
-    return Daily(daily.amplitude, step_time / daily.period, daily.peak / daily.period)
+    period = _figure(daily, "period", 86_400.0)
+    peak = _figure(daily, "peak", 0.0)
+    return Daily(_figure(daily, "amplitude"), step_time / period, peak / period)

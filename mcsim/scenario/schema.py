@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from mcsim import fields
+from mcsim import catalogue, fields
 from mcsim.laws import Law
 from mcsim.scenario.decode import UNREADABLE
+from mcsim.suggest import did_you_mean
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**32 - 1
@@ -251,16 +253,41 @@ class Network(Part):
 class SlowState(Part):
     """A state in which a unit is slow for a while, and then no more: a Markov chain in time."""
 
-    every: float = fields.quantity(
-        "mean time from the end of a spell to the next of the same unit", "time", above=0
+    catalogue: str | None = fields.text(
+        "a published disturbance, for what is not given here", default=None
     )
-    duration: float = fields.quantity("mean time of a spell", "time", above=0)
+    every: float | None = fields.quantity(
+        "mean time from the end of a spell to the next of the same unit",
+        "time",
+        default=None,
+        above=0,
+    )
+    duration: float | None = fields.quantity("mean time of a spell", "time", default=None, above=0)
     factor: Law | None = fields.law(
-        "of the compute time while it lasts, drawn with each spell", None, default=fields.REQUIRED
+        "of the compute time while it lasts, drawn with each spell", None
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        return _without_mean(self, ("factor",))
+        yield from _without_mean(self, ("factor",))
+        yield from _published(self, ("every", "duration", "factor"))
+
+
+def _published(part: Any, needed: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """What is wrong with the disturbance that a part takes from the catalogue, or missing where it
+    takes none."""
+    name = part.catalogue
+    if name is UNREADABLE:
+        return
+    if name is None:
+        specs = {field.name: fields.spec_of(field) for field in dataclasses.fields(part)}
+        for key in needed:
+            if getattr(part, key) is None:
+                yield "", f"`{key}` is missing ({specs[key].doc})"
+        return
+    known = [n for n, d in catalogue.disturbances().items() if set(needed) <= set(d.figures)]
+    if name not in known:
+        there = f"there are {', '.join(known)}"
+        yield "catalogue", f'unknown disturbance "{name}"{did_you_mean(name, known)}; {there}'
 
 
 @dataclass(frozen=True)
@@ -324,15 +351,24 @@ class Jitter(Part):
 class DailySwing(Part):
     """A swing of all times with the time of day: 1 + amplitude cos(2 pi (t - peak) / period)."""
 
-    amplitude: float = fields.quantity(
-        "half of the swing, as a part of the mean", None, at_least=0, below=1
+    catalogue: str | None = fields.text(
+        "a published swing, for what is not given here", default=None
     )
-    peak: float = fields.quantity(
-        "time after the start of the run when all is slowest", "time", default=0.0, at_least=0
+    amplitude: float | None = fields.quantity(
+        "half of the swing, as a part of the mean", None, default=None, at_least=0, below=1
     )
-    period: float = fields.quantity(
-        "from one peak to the next", "time", default=86_400.0, at_least=1e-9
+    peak: float | None = fields.quantity(
+        "time after the start of the run when all is slowest; default: 0 h, or the catalogue's",
+        "time",
+        default=None,
+        at_least=0,
     )
+    period: float | None = fields.quantity(
+        "from one peak to the next; default: 24 h", "time", default=None, at_least=1e-9
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        return _published(self, ("amplitude",))
 
 
 @dataclass(frozen=True)
