@@ -19,7 +19,8 @@ def warm_up() -> int:
     """
     for engine, keep in (("exact", "summary"), ("sampled", "summary"), ("sampled", "devices")):
         plan = _every_path(engine, keep)
-        simulate(plan, threads=1, engine=engine_of(engine, plan))
+        # Two tiles: draws that are kept are looked for where a tile begins, too.
+        simulate(plan, threads=1, engine=engine_of(engine, plan), tile=plan.steps // 2)
     return sum(bool(kernel.signatures) for kernel in KERNELS)
 
 
@@ -37,10 +38,8 @@ def _every_path(engine: str, keep: str) -> Plan:
 
     groups = (group(2_000, False), group(100, True))
     if engine == "sampled" and keep == "summary":
-        groups = (
-            replace(groups[0], slow=(Slow("device", 0.1, 0.1, jitter), Shock("node", 0.1, jitter))),
-            groups[1],
-        )
+        slow = (Slow("device", 0.1, 0.1, jitter), Shock("device", 0.1, jitter))
+        groups = (replace(groups[0], slow=slow, correlation=0.5), groups[1])
     daily = Daily(0.1, 0.1, 0.0) if keep == "summary" else None
     site = SitePlan("main", 0)
     return Plan(0, 64, 1, "auto", keep, groups, (site,), None, 1.0, daily=daily)
