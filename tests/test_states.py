@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from mcsim.engine.sampled import SampledEngine
 from mcsim.engine.shared import shared_factors
 from mcsim.engine.states import Spells, spells_of, unit_spells
 from mcsim.model import lower
+from mcsim.model.estimate import explain
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 FACTOR = {"law": "lognormal", "median": 1.3, "sigma": 0.1}
@@ -401,3 +403,22 @@ def test_one_host_in_200_of_the_catalogue_is_slow():
 def test_a_name_that_is_not_in_the_catalogue_is_refused(name, message):
     with pytest.raises(mcsim.ScenarioError, match=message):
         scenario({"count": 4, "jitter": {"slow": {"catalogue": name}}})
+
+
+def test_check_says_what_differs_between_steps():
+    jitter = {
+        "correlation": 0.9,
+        "step": LOGNORMAL,
+        "slow_node": slow(99.0, 1.0),
+        "shock": shock(1e3),
+    }
+    common = {"shock_site": shock(1e4), "daily": {"amplitude": 0.01}}
+    text = explain(scenario({"count": 40, "jitter": jitter}, jitter=common), threads=1)
+    for line in (
+        r"correlation +0.9 from step to step \(all\)",
+        r"slow_node +lognormal: mean 1.31, 1 % of the time \(all\)",
+        r"shock +lognormal: mean \S+, 0.1 % of the time \(all\)",
+        r"shock_site +lognormal: mean \S+, 0.01 % of the time",
+        r"daily +all times swing by 1 %",
+    ):
+        assert re.search(line, text), line
