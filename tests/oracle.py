@@ -9,8 +9,10 @@ import numpy as np
 import mcsim
 from mcsim.engine.cluster import Cluster, draw_cluster
 from mcsim.engine.draws import complete
+from mcsim.engine.held import drawn_at, refreshes_of
 from mcsim.engine.philox import Purpose, key_of, word_3
 from mcsim.engine.screening import GroupLaws
+from mcsim.engine.shared import shared_factors
 from mcsim.engine.states import spells_of
 from mcsim.engine.steps import Steps
 from mcsim.model import Plan
@@ -30,11 +32,13 @@ def arrivals(cluster: Cluster, step: int) -> list[tuple[np.ndarray, np.ndarray]]
         device = np.arange(group.count)
         steps = np.full(group.count, step, np.uint32)
 
-        def draws(purpose: Purpose) -> np.ndarray:
+        def draws(purpose: Purpose, steps: np.ndarray) -> np.ndarray:
             last = word_3(cluster.replicate, purpose)
             return complete(device, steps, np.uint32(group.identity), last, *key_of(plan.seed))[0]  # noqa: B023
 
-        survival = draws(Purpose.STEP)
+        refreshes = refreshes_of(plan, group, cluster.replicate)
+        drawn = steps if refreshes is None else drawn_at(device, steps.astype(np.int64), *refreshes)
+        survival = draws(Purpose.STEP, drawn)
         time = cluster.base[index].copy()
         spells = spells_of(plan, index, cluster.replicate, step, 1)
         if spells is not None:
@@ -43,7 +47,7 @@ def arrivals(cluster: Cluster, step: int) -> list[tuple[np.ndarray, np.ndarray]]
         if group.step is not None:
             time = time * group.step.quantile(survival)
         if group.stall is not None:
-            time = time + group.stall.quantile(draws(Purpose.STALL))
+            time = time + group.stall.quantile(draws(Purpose.STALL, steps))
         out.append((time, survival))
     return out
 
@@ -53,7 +57,7 @@ def last_arrivals(cluster: Cluster, first: int, count: int) -> Steps:
     plan = cluster.plan
     ready = np.full((count, len(plan.sites)), -np.inf)
     draw = np.ones(ready.shape)
-    culprit = np.zeros(ready.shape, np.int64)
+    culprit, device = np.zeros(ready.shape, np.int64), np.zeros(ready.shape, np.int64)
     busy = np.empty((count, len(plan.groups)))
     for row in range(count):
         for index, (time, survival) in enumerate(arrivals(cluster, first + row)):
@@ -63,8 +67,12 @@ def last_arrivals(cluster: Cluster, first: int, count: int) -> Steps:
             found = (time[order], -survival[order])
             if found > (ready[row, site], -draw[row, site]):
                 ready[row, site], draw[row, site] = time[order], survival[order]
-                culprit[row, site] = index
-    return Steps(ready.max(axis=1), ready, culprit, draw, busy)
+                culprit[row, site], device[row, site] = index, order
+    factors = shared_factors(plan, cluster.replicate, first, count)
+    if factors is not None:
+        ready = ready * factors
+        busy = busy * factors[:, [group.site for group in plan.groups]]
+    return Steps(ready.max(axis=1), ready, culprit, draw, busy, device=device)
 
 
 def scenario(*fleet: dict[str, Any], **parts: Any) -> mcsim.Scenario:

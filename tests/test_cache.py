@@ -50,6 +50,11 @@ def test_every_kernel_has_one_signature():
             [{"count": 300, "jitter": {**jitter, "stall": {"law": "exponential", "mean": 1}}}],
         ):
             mcsim.run(scenario(*fleet, steps=20, replicates=2, keep=keep))
+    slow = {"every": 9, "duration": 3, "factor": law}
+    disturbed = jitter | {"correlation": 0.5, "slow": slow, "shock": {"every": 9, "factor": law}}
+    shared = {"slow_site": slow, "daily": {"amplitude": 0.1}}
+    for count in (9, 3000):
+        mcsim.run(scenario({"count": count, "jitter": disturbed}, jitter=shared, steps=2_000))
     mcsim.run(scenario({"count": 9, "jitter": jitter}).replace({"run.engine": "exact"}))
     assert {k.__name__: len(k.signatures) for k in KERNELS if len(k.signatures) > 1} == {}
 

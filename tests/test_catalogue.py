@@ -182,6 +182,7 @@ def test_ages_are_looked_up_in_steps():
         (catalogue.device, "h100-sxm5", "h100-sxm"),
         (catalogue.device, "H200", "h200"),
         (catalogue.distribution, "v100-gemm", "v100-sgemm"),
+        (catalogue.disturbance, "slow-hosts", "slow-host"),
     ],
 )
 def test_an_unknown_name_gets_the_right_one_suggested(find, wrong, meant):
@@ -210,3 +211,20 @@ def test_importing_the_catalogue_reads_nothing():
         "assert catalogue.distributions.cache_info().misses == 0"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize(
+    "disturbance", catalogue.disturbances().values(), ids=lambda found: found.name
+)
+def test_every_figure_of_a_disturbance_says_who_says_so_and_how_sure_it_is(disturbance):
+    assert disturbance.title
+    assert disturbance.unit in {"device", "node", "rack", "site", "cluster"}
+    kinds = ({"every", "duration", "factor"}, {"amplitude", "peak", "period"})
+    assert set(disturbance.figures) in kinds
+    for key, figure in disturbance.figures.items():
+        assert figure.source
+        assert figure.confidence in {"seen", "remembered(high)", "assumption"}
+        # What is ours says so, and what is a source's names it.
+        assert figure.source.startswith("ours") == (figure.confidence == "assumption")
+        if key not in {"factor", "amplitude"}:
+            assert 60 <= figure.value < 10_000 * 86_400

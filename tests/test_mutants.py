@@ -106,9 +106,10 @@ def test_a_key_that_is_seed_plus_device():
 def test_the_minimum_for_the_maximum(monkeypatch):
     from mcsim.engine.candidates import last_of_each
 
-    def first_of_each(offsets, time, survival, excess, latest, draw, surplus):
+    def first_of_each(offsets, device, time, survival, excess, latest, *others):
         void = np.isneginf(time)
-        last_of_each(offsets, np.where(void, time, -time), survival, excess, latest, draw, surplus)
+        early = np.where(void, time, -time)
+        last_of_each(offsets, device, early, survival, excess, latest, *others)
         latest *= -1
 
     monkeypatch.setattr("mcsim.engine.sampled.last_of_each", first_of_each)

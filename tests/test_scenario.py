@@ -86,11 +86,15 @@ count = 4
 LAW = {"law": "exponential", "mean": 0.25}
 
 # Every key there is, so that each can be changed alone.
-SLOW = {"every": "2 d", "duration": "1 h", "factor": LAW}
+SLOW = {"catalogue": "slow-host", "every": "2 d", "duration": "1 h", "factor": LAW}
+SHOCKS = {"every": "2 d", "factor": LAW}
+DAILY = {"catalogue": "llama-3", "amplitude": 0.01, "peak": "15 h", "period": "12 h"}
 
 JITTER = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "operation", "stall"), LAW),
+    "correlation": 0.9,
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), SLOW),
+    **dict.fromkeys(("shock", "shock_node", "shock_rack"), SHOCKS),
 }
 
 SHARED = {
@@ -164,7 +168,7 @@ FULL = {
             "flap": {"every": "1 day", "duration": "5 s"},
             "lanes": 4,
             "lane_failure": {"every": "1 day", "duration": "5 h"},
-            "slow": SLOW,
+            "slow": {"every": "2 d", "duration": "1 h", "factor": LAW},
             "age": "1 yr",
         }
     ],
@@ -178,7 +182,7 @@ FULL = {
         }
         for level, shared in SHARED.items()
     },
-    "jitter": JITTER,
+    "jitter": JITTER | {"slow_site": SLOW, "shock_site": SHOCKS, "daily": DAILY},
     "fleet": [
         {
             "name": "own",
@@ -268,11 +272,32 @@ OTHER = {
         for key in ("persistent", "node", "rack", "site", "step", "operation", "stall")
     },
     **{
-        f"{place}jitter.{state}.{key}": other
-        for place in ("", "fleet[0].")
-        for state in ("slow", "slow_node", "slow_rack")
-        for key, other in (("every", "1 d"), ("duration", "2 h"), ("factor", OTHER_LAW))
+        f"{place}.{key}": other
+        for place in (
+            *(f"jitter.{state}" for state in ("slow", "slow_node", "slow_rack", "slow_site")),
+            *(f"fleet[0].jitter.{state}" for state in ("slow", "slow_node", "slow_rack")),
+        )
+        for key, other in (
+            ("catalogue", "worker-fault"),
+            ("every", "1 d"),
+            ("duration", "2 h"),
+            ("factor", OTHER_LAW),
+        )
     },
+    **{
+        f"{place}.{key}": other
+        for place in (
+            *(f"jitter.{shock}" for shock in ("shock", "shock_node", "shock_rack", "shock_site")),
+            *(f"fleet[0].jitter.{shock}" for shock in ("shock", "shock_node", "shock_rack")),
+        )
+        for key, other in (("every", "1 d"), ("factor", OTHER_LAW))
+    },
+    "jitter.correlation": 0.5,
+    "fleet[0].jitter.correlation": 0,
+    "jitter.daily.catalogue": None,
+    "jitter.daily.amplitude": 0.02,
+    "jitter.daily.peak": "0 h",
+    "jitter.daily.period": "24 h",
     "link[0].delay": OTHER_LAW,
     "link[0].utilisation": 0.25,
     "link[0].queue": "m/m/1",
@@ -440,10 +465,16 @@ def table_of(required=None, **optional):
 
 
 slow_states = table_of({"every": positive, "duration": positive, "factor": laws})
-jitters = table_of(
+shocks = table_of({"every": positive, "factor": laws})
+swings = table_of({"amplitude": st.floats(0, 0.9)}, peak=positive, period=positive)
+of_a_fleet = {
     **dict.fromkeys(("persistent", "node", "rack", "site", "step", "operation", "stall"), laws),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
-)
+    **dict.fromkeys(("shock", "shock_node", "shock_rack"), shocks),
+}
+of_a_fleet["correlation"] = st.floats(0, 0.99)
+jitters = table_of(**of_a_fleet)
+common_jitters = table_of(**of_a_fleet, slow_site=slow_states, shock_site=shocks, daily=swings)
 
 
 @st.composite
@@ -470,7 +501,7 @@ def scenario_tables(draw):
         run=table_of(seed=st.integers(0, 2**64 - 1), steps=st.integers(1, 2**32 - 1)),
         workload=table_of(gradient=positive, overlap=st.floats(0, 1)),
         network=table_of(node=level, site=level),
-        jitter=jitters,
+        jitter=common_jitters,
     )
     table = draw(rest) | {"fleet": fleet}
     if sites:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 from oracle import cluster_of, last_arrivals, scenario
 
 import mcsim
+from mcsim import catalogue
 from mcsim.engine import simulate
-from mcsim.engine.philox import Purpose
+from mcsim.engine.exact import ExactEngine
 from mcsim.engine.sampled import SampledEngine
-from mcsim.engine.states import Address, spells_of, unit_spells
+from mcsim.engine.shared import shared_factors
+from mcsim.engine.states import Address, Spells, purpose_of, spells_of, unit_spells
 from mcsim.model import lower
+from mcsim.model.estimate import explain
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 FACTOR = {"law": "lognormal", "median": 1.3, "sigma": 0.1}
@@ -21,6 +25,10 @@ FACTOR = {"law": "lognormal", "median": 1.3, "sigma": 0.1}
 
 def slow(every, duration, factor=FACTOR):
     return {"every": every, "duration": duration, "factor": factor}
+
+
+def shock(every, factor=FACTOR):
+    return {"every": every, "factor": factor}
 
 
 def states(plan, first, count, devices):
@@ -99,16 +107,116 @@ def test_nodes_and_racks_are_slow_as_a_whole():
     found[row, device] = factor
     group = plan.groups[0]
     expected = np.ones((400, 42))
-    for state, number, size, purpose in (
-        (group.slow_node, 11, 4, Purpose.SLOW_NODE),
-        (group.slow_rack, 4, 12, Purpose.SLOW_RACK),
-    ):
-        address = Address(plan.seed, 0, group.identity, purpose)
-        unit, start, end, draw = unit_spells(state, number, address, 0, 400)
-        for u, s, e, x in zip(unit, start, end, state.factor.quantile(draw), strict=True):
+    assert [state.level for state in group.slow] == ["node", "rack"]
+    for state, size, number in zip(group.slow, (4, 12), (11, 4), strict=True):
+        address = Address(plan.seed, 0, group.identity, purpose_of(state))
+        spells = unit_spells(state, number, address, 0, 400)
+        for u, s, e, x in zip(*(getattr(spells, key) for key in Spells._fields), strict=True):
             expected[s:e, u * size : (u + 1) * size] *= x
     assert np.allclose(found, expected, rtol=1e-15)
     assert (expected > 1).any(axis=0).all()
+
+
+@pytest.mark.parametrize("every", [0.02, 0.5, 3.0, 100.0, 5_000.0])
+def test_shocks_fall_on_each_step_with_the_same_chance_whatever_came_before(every):
+    devices, steps = 20_000, 500
+    plan = lower(scenario({"count": devices, "jitter": {"shock": shock(every)}}))
+    found = states(plan, 10_000, steps, devices)
+    chance = -math.expm1(-1 / every)
+    error = math.sqrt(chance * (1 - chance) / found.size)
+    assert abs(found.mean() - chance) <= 5 * error
+    for lag in (1, 2, 7):
+        pairs = (found[lag:] & found[:-lag]).mean()
+        both = math.sqrt(chance**2 * (1 - chance**2) / found[lag:].size + 4 * chance**2 * error**2)
+        assert abs(pairs - chance**2) <= 5 * both
+    # Neither among devices: the numbers of a step are binomial.
+    spread = found.sum(axis=1).var(ddof=1)
+    expected = devices * chance * (1 - chance)
+    assert abs(spread - expected) <= 5 * expected * math.sqrt(2.5 / steps)
+
+
+def test_shocks_entered_late_are_those_walked_from_the_start():
+    for every in (0.02, 3.0, 900.0):
+        plan = lower(scenario({"count": 50, "jitter": {"shock": shock(every)}}))
+        whole = states(plan, 0, 10_000, 50)
+        for first, count in ((0, 1), (1, 1), (777, 3), (8_192, 700), (9_999, 1)):
+            assert np.array_equal(states(plan, first, count, 50), whole[first : first + count])
+
+
+def test_shocks_have_factors_of_their_law_and_befall_whole_racks():
+    jitter = {"shock_rack": shock(2.0)}
+    plan = lower(
+        scenario({"count": 250, "devices_per_node": 5, "nodes_per_rack": 2, "jitter": jitter})
+    )
+    row, device, factor = spells_of(plan, 0, 0, 0, 2_000).steps(0, 2_000)
+    found = np.ones((2_000, 250))
+    found[row, device] = factor
+    racks = found.reshape(2_000, 25, 10)
+    assert np.array_equal(racks, np.broadcast_to(racks[:, :, :1], racks.shape))
+    logs = np.log(racks[:, :, 0][racks[:, :, 0] != 1])
+    assert len(np.unique(logs)) == logs.size
+    assert abs(logs.mean() - math.log(1.3)) < 5 * 0.1 / math.sqrt(logs.size)
+    assert abs(logs.std() - 0.1) < 5 * 0.1 / math.sqrt(2 * logs.size)
+
+
+SITES = {
+    "site": [{"name": "a"}, {"name": "b"}],
+    "jitter": {
+        "step": LOGNORMAL,
+        "stall": {"law": "exponential", "mean": 0.05},
+        "slow_site": slow(40.0, 10.0),
+        "shock_site": shock(15.0),
+    },
+}
+GROUPS = [{"count": 300, "site": "a"}, {"count": 200, "site": "b"}, {"count": 100, "site": "a"}]
+
+
+@pytest.mark.parametrize("engine", [SampledEngine, ExactEngine])
+def test_a_slow_site_is_slow_as_a_whole_at_times_of_its_own(engine):
+    plan = lower(scenario(*GROUPS, **SITES))
+    calm = plan.undisturbed()
+    assert not calm.is_disturbed
+    first, count = 1_000, 500
+    found = engine(plan).draw(0).sample(first, count)
+    expected = engine(calm).draw(0).sample(first, count)
+    factors = shared_factors(plan, 0, first, count)
+    assert np.array_equal(found.ready, expected.ready * factors)
+    assert np.array_equal(found.busy, expected.busy * factors[:, [0, 1, 0]])
+    late = shared_factors(plan, 0, first + 123, 1)
+    assert np.array_equal(late[0], factors[123])
+
+
+def test_sites_are_slow_independently():
+    steps = 100_000
+    slow_now = shared_factors(lower(scenario(*GROUPS, **SITES)), 0, 0, steps) > 1
+    chance = 1 - 0.8 * math.exp(-1 / 15)
+    # The slow states remember 8 steps: so many fewer are independent.
+    error = math.sqrt(chance * (1 - chance) * 17 / steps)
+    assert np.all(np.abs(slow_now.mean(axis=0) - chance) < 5 * error)
+    together = (slow_now[:, 0] & slow_now[:, 1]).mean()
+    assert abs(together - chance**2) < 5 * 2 * chance * error
+
+
+def test_what_a_site_shares_is_refused_of_a_single_group():
+    for key, value in (
+        ("slow_site", slow(1.0, 1.0)),
+        ("shock_site", shock(1.0)),
+        ("daily", {"amplitude": 0.1}),
+    ):
+        with pytest.raises(mcsim.ScenarioError, match="groups of a site share it"):
+            scenario({"count": 4, "jitter": {key: value}})
+
+
+def test_the_mean_over_shocks_of_a_site_is_a_closed_form():
+    factor = {"law": "constant", "value": 1.5}
+    asked = scenario({"count": 30}, jitter={"shock_site": shock(9.0, factor)}, steps=100_000)
+    found = mcsim.run(asked)
+    chance = -math.expm1(-1 / 9)
+    error = 0.5 * math.sqrt(chance * (1 - chance) / 100_000)
+    assert abs(float(found.step_time_mean[0]) - (1 + 0.5 * chance)) < 5 * error
+    assert found.attrs["self_check"] == "passed"
+    with pytest.raises(mcsim.ScenarioError, match="sites have slow states or shocks"):
+        mcsim.law(asked)
 
 
 FLEETS = {
@@ -153,6 +261,21 @@ FLEETS = {
         },
         {"count": 800, "jitter": {"persistent": LOGNORMAL, "step": LOGNORMAL}},
     ],
+    "shocks": [
+        {
+            "count": 1_001,
+            "devices_per_node": 8,
+            "nodes_per_rack": 4,
+            "jitter": {
+                "persistent": LOGNORMAL,
+                "step": LOGNORMAL,
+                "slow_node": slow(500.0, 30.0),
+                "shock": shock(400.0),
+                "shock_node": shock(500.0),
+                "shock_rack": shock(300.0),
+            },
+        },
+    ],
     "nothing else": [{"count": 40, "jitter": {"slow": slow(20.0, 20.0)}}],
     "nobody for long": [{"count": 40, "jitter": {"step": LOGNORMAL, "slow": slow(1e9, 1.0)}}],
 }
@@ -168,6 +291,7 @@ def test_the_last_arrivals_are_those_of_all_devices(name):
         assert np.array_equal(found.ready, expected.ready)
         assert np.array_equal(found.culprit, expected.culprit)
         assert np.array_equal(found.draw, expected.draw)
+        assert np.array_equal(found.device, expected.device)
     # Those who cannot be last count by their expectation: right on average.
     busy = simulate(plan).replicates[0].moments.mean[-len(plan.groups) :]
     several = np.array([last_arrivals(cluster, at, 1).busy[0] for at in range(0, 1_000, 20)])
@@ -194,7 +318,7 @@ def test_a_slow_state_without_jitter_has_the_mean_of_a_maximum_over_slow_devices
     # Steps remember each other a little: three times the independent error.
     assert abs(float(found.step_time_mean[0]) - expected) < 3 * 5 * 0.5 / math.sqrt(200_000)
     assert found.attrs["engine"] == "sampled"
-    assert "remember" in found.attrs["engine_reason"]
+    assert "slow state" in found.attrs["engine_reason"]
     assert found.attrs["self_check"] == "passed"
 
 
@@ -226,3 +350,76 @@ def test_what_does_not_know_slow_states_says_so():
 def test_impossible_states_are_refused(state, message):
     with pytest.raises(mcsim.ScenarioError, match=message):
         scenario({"count": 4, "jitter": {"slow": state}})
+
+
+@pytest.mark.parametrize(
+    ("shocks", "message"),
+    [
+        ({"factor": FACTOR}, "every"),
+        ({"every": 0, "factor": FACTOR}, "above 0"),
+        ({"every": 1}, "factor"),
+        ({"every": 1, "duration": 1, "factor": FACTOR}, "unknown key"),
+        ({"every": 1, "factor": {"law": "scipy", "name": "cauchy"}}, "no finite mean"),
+    ],
+)
+def test_impossible_shocks_are_refused(shocks, message):
+    with pytest.raises(mcsim.ScenarioError, match=message):
+        scenario({"count": 4, "jitter": {"shock": shocks}})
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, d in catalogue.disturbances().items() if "every" in d.figures]
+)
+def test_a_published_disturbance_is_what_its_figures_say(name):
+    figures = catalogue.disturbance(name).figures
+    said = {key: figures[key].value for key in ("every", "duration", "factor")}
+    fleet = {"count": 40, "devices_per_node": 8, "compute": 5.0}
+    by_name, by_hand = (
+        lower(scenario(fleet | {"jitter": {"slow_node": state}}))
+        for state in ({"catalogue": name}, said)
+    )
+    assert by_name == by_hand
+    # What is given in the scenario wins.
+    mended = lower(scenario(fleet | {"jitter": {"slow_node": {"catalogue": name, "every": "1 h"}}}))
+    by_hand = lower(scenario(fleet | {"jitter": {"slow_node": said | {"every": "1 h"}}}))
+    assert mended == by_hand != by_name
+
+
+def test_one_host_in_200_of_the_catalogue_is_slow():
+    (state,) = (
+        lower(scenario({"count": 4, "jitter": {"slow": {"catalogue": "slow-host"}}})).groups[0].slow
+    )
+    assert state.share == pytest.approx(0.005)
+    assert state.factor.expectation() == 1.1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("slow-hots", r'jitter.slow.catalogue: unknown disturbance "slow-hots" \(did you mean'),
+        ("llama-3", r'jitter.slow.catalogue: unknown disturbance "llama-3"; there are falcon'),
+        (3, r"jitter.slow.catalogue: 3 must be text"),
+    ],
+)
+def test_a_name_that_is_not_in_the_catalogue_is_refused(name, message):
+    with pytest.raises(mcsim.ScenarioError, match=message):
+        scenario({"count": 4, "jitter": {"slow": {"catalogue": name}}})
+
+
+def test_check_says_what_differs_between_steps():
+    jitter = {
+        "correlation": 0.9,
+        "step": LOGNORMAL,
+        "slow_node": slow(99.0, 1.0),
+        "shock": shock(1e3),
+    }
+    common = {"shock_site": shock(1e4), "daily": {"amplitude": 0.01}}
+    text = explain(scenario({"count": 40, "jitter": jitter}, jitter=common), threads=1)
+    for line in (
+        r"correlation +0.9 from step to step \(all\)",
+        r"slow_node +lognormal: mean 1.31, 1 % of the time \(all\)",
+        r"shock +lognormal: mean \S+, 0.1 % of the time \(all\)",
+        r"shock_site +lognormal: mean \S+, 0.01 % of the time",
+        r"daily +all times swing by 1 %",
+    ):
+        assert re.search(line, text), line

@@ -89,6 +89,31 @@ class Ageing:
     confidence: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What is said of a disturbance, and by whom.
+
+    value: SI, or the table of a law. confidence: "seen", "remembered(high)" or "assumption".
+    """
+
+    value: Any
+    source: str
+    confidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """What disturbs clusters for a while, or daily, as far as it is published.
+
+    unit: what it befalls as a whole. figures: by the key of the scenario that they stand for.
+    """
+
+    name: str
+    title: str
+    unit: str
+    figures: Mapping[str, Figure]
+
+
 @cache
 def devices() -> Mapping[str, Device]:
     """Every accelerator by its name in a scenario."""
@@ -126,6 +151,12 @@ def aged(age: float) -> Ageing:
     )
 
 
+@cache
+def disturbances() -> Mapping[str, Disturbance]:
+    """Every published disturbance by its name."""
+    return _entries("disturbances", _disturbance)
+
+
 def device(name: str) -> Device:
     """An accelerator. Raises McsimError with a suggestion where there is none of that name."""
     return _find(devices(), name, "device")
@@ -139,6 +170,11 @@ def distribution(name: str) -> Distribution:
 def medium(name: str) -> Medium:
     """A medium. Raises McsimError where there is none of that name."""
     return _find(media(), name, "medium")
+
+
+def disturbance(name: str) -> Disturbance:
+    """A published disturbance. Raises McsimError where there is none of that name."""
+    return _find(disturbances(), name, "disturbance")
 
 
 def _find(entries: Mapping[str, Entry], name: str, kind: str) -> Entry:
@@ -207,3 +243,16 @@ def _ageing(name: str, raw: Mapping[str, Any]) -> Ageing:
         source=MappingProxyType({key: raw[key]["source"] for key in what}),
         confidence=MappingProxyType({key: raw[key]["confidence"] for key in what}),
     )
+
+
+def _disturbance(name: str, raw: Mapping[str, Any]) -> Disturbance:
+    figures = {
+        key: Figure(
+            parse(said["value"], "time") if isinstance(said["value"], str) else said["value"],
+            said["source"],
+            said["confidence"],
+        )
+        for key, said in raw.items()
+        if isinstance(said, Mapping)
+    }
+    return Disturbance(name, raw["title"], raw["unit"], MappingProxyType(figures))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mcsim import catalogue
 from mcsim.fields import Spec, spec_of
@@ -88,6 +89,25 @@ def ageing() -> str:
 def _spell(spell: tuple[float, float]) -> str:
     every, duration = spell
     return f"every {show(every, 'time')}, for {show(duration, 'time')}"
+
+
+def disturbances() -> str:
+    """The published disturbances, each figure with how sure it is and its source."""
+    rows = []
+    for name, found in catalogue.disturbances().items():
+        rows.append([name, found.unit, "", "", found.title])
+        for key, figure in found.figures.items():
+            rows.append(["", key, _figure(figure.value, key), figure.confidence, figure.source])
+    note = 'as [jitter] slow_node = { catalogue = "slow-host" }, daily = { catalogue = "llama-3" }'
+    header = ["disturbance", "of a", "", "confidence", "what it is, and who says so"]
+    return f"{table(header, rows, left=(0, 1, 2, 3, 4))}\n{note}; keys given beside it win"
+
+
+def _figure(value: Any, key: str) -> str:
+    if isinstance(value, Mapping):
+        parameters = (f"{k} {v}" for k, v in value.items() if k != "law")
+        return f"{value['law']}: {', '.join(parameters)}"
+    return f"{value}" if key == "amplitude" else show(value, "time")
 
 
 def keys() -> str:

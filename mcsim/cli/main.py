@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 FAILED = 1
 USAGE = 2
 
-_LISTS = ("scenarios", "devices", "laws", "tables", "ageing", "keys")
+_LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "ageing", "keys")
 
 
 class _Failure(click.ClickException):
@@ -319,7 +319,7 @@ def collective(
 @main.command("list")
 @click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List bundled scenarios, devices, laws, tables, ageing, a scenario's keys; or all."""
+    """List scenarios, devices, laws, tables, disturbances, ageing, a scenario's keys; or all."""
     from mcsim.cli import listing
 
     parts = [getattr(listing, name)() for name in _LISTS if what is None or what == name]

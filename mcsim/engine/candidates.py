@@ -257,29 +257,35 @@ def judge(
 @kernel
 def last_of_each(
     offsets: NDArray[np.int64],
+    device: NDArray[np.int64],
     time: FloatArray,
     survival: FloatArray,
     excess: FloatArray,
     latest: FloatArray,
     draw: FloatArray,
+    who: NDArray[np.int64],
     surplus: FloatArray,
 ) -> None:
     """The last arrival among the candidates of each step, and their surplus of time.
 
-    offsets: shape (steps + 1,), where each step's candidates begin. time, survival, excess:
-    one entry a candidate. latest, draw, surplus: shape (steps,), filled with the largest time
-    (-inf where there is no candidate), the survival probability it was drawn at (the smallest
-    among equal times), and the sum of `excess`, in the order of the candidates.
+    offsets: shape (steps + 1,), where each step's candidates begin. device, time, survival,
+    excess: one entry a candidate. latest, draw, who, surplus: shape (steps,), filled with the
+    largest time (-inf where there is no candidate), the survival probability it was drawn at (the
+    smallest among equal times), its device, and the sum of `excess`, in the order of the
+    candidates.
     """
     for s in range(offsets.size - 1):
         best = -np.inf
         drawn = 1.0
+        last = np.int64(0)
         total = 0.0
         for i in range(offsets[s], offsets[s + 1]):
             total += excess[i]
             if time[i] > best or (time[i] == best and survival[i] < drawn):
                 best = time[i]
                 drawn = survival[i]
+                last = device[i]
         latest[s] = best
         draw[s] = drawn
+        who[s] = last
         surplus[s] = total

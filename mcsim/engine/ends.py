@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcsim.engine.links import exchange_times
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
+from mcsim.engine.shared import shared_factors
+from mcsim.engine.steps import Steps
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.arrival import NotExact
@@ -32,6 +35,30 @@ _PURPOSE = {
     "link": Purpose.LINK_DELAY,
     "flap": Purpose.LINK_FLAP,
 }
+
+
+def ended(
+    plan: Plan,
+    replicate: int,
+    first: int,
+    ready: FloatArray,
+    culprit: NDArray[np.int64],
+    draw: FloatArray,
+    busy: FloatArray,
+    device: NDArray[np.int64] | None = None,
+) -> Steps:
+    """The steps from `first` on, of the arrivals that an engine draws: arrays of `Steps`.
+
+    What whole sites share in a step multiplies all of their devices' times, stalls too.
+    Raises SimulationError as `step_times` does.
+    """
+    factors = shared_factors(plan, replicate, first, len(ready))
+    if factors is not None:
+        with np.errstate(**OVERFLOW):
+            ready = ready * factors
+            busy = busy * factors[:, [group.site for group in plan.groups]]
+    time, components = step_times(plan, replicate, first, ready)
+    return Steps(time, ready, culprit, draw, busy, components, device)
 
 
 def step_times(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mcsim.engine.cluster import base_times
 from mcsim.engine.compile import kernel
-from mcsim.engine.ends import step_times
+from mcsim.engine.ends import ended
 from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word_3
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
@@ -103,8 +103,7 @@ class ExactReplicate:
             ready[:, site], draw[:, site] = latest, drawn
             culprit[:, site] = np.array(here)[group]
             busy[:, here] = mean
-        time, components = step_times(plan, self.replicate, first, ready)
-        return Steps(time, ready, culprit, draw, busy, components)
+        return ended(plan, self.replicate, first, ready, culprit, draw, busy)
 
 
 @kernel

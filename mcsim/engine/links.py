@@ -43,8 +43,7 @@ def share_of(link: LinkPlan, seed: int, replicate: int, first: int, count: int) 
         share = np.maximum(link.lanes - down, 1) / link.lanes
     if link.slow is not None:
         address = Address(seed, replicate, link.identity, Purpose.SLOW_LINK)
-        _, start, end, draw = unit_spells(link.slow, 1, address, first, count)
-        factor = link.slow.factor.quantile(draw)
+        _, start, end, factor = unit_spells(link.slow, 1, address, first, count)
         for begin, stop, by in zip(start - first, end - first, factor, strict=True):
             share[begin:stop] /= by
     return share

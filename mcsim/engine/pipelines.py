@@ -19,8 +19,10 @@ from mcsim.engine.cluster import base_times
 from mcsim.engine.compile import kernel
 from mcsim.engine.draws import complete
 from mcsim.engine.ends import OVERFLOW, stage_ends
+from mcsim.engine.held import drawn_at, refreshes_of
 from mcsim.engine.operations import Operations, slowest_of_units
 from mcsim.engine.philox import Purpose, key_of, survivals, word_3
+from mcsim.engine.shared import shared_factors
 from mcsim.engine.states import spells_of
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
@@ -154,6 +156,13 @@ class PipelineReplicate:
                     culprit[row],
                     parts[row],
                 )
+        factors = shared_factors(plan, self.replicate, first, count)
+        if factors is not None:
+            # What whole sites share multiplies all that their devices do.
+            for values in (first_bucket, last_bucket):
+                values *= factors[:, None, :]
+            busy *= factors[:, [group.site for group in plan.groups]]
+            parts *= factors[:, None, :, None]
         ends = stage_ends(plan, self.replicate, first, first_bucket, last_bucket)
         rows = np.arange(count)
         at = last_bucket[rows, ends.stage].argmax(axis=1)
@@ -262,9 +271,13 @@ class PipelineReplicate:
     def _draws(self, index: int, step: int, purpose: Purpose) -> FloatArray:
         group = self.plan.groups[index]
         every = np.arange(group.count)
+        refreshes = refreshes_of(self.plan, group, self.replicate)
+        at = np.full(every.size, step, np.uint32)
+        if refreshes is not None and purpose == Purpose.STEP:
+            at = drawn_at(every, at.astype(np.int64), *refreshes)
         drawn, _ = complete(
             every,
-            np.full(every.size, step, np.uint32),
+            at,
             np.uint32(group.identity),
             word_3(self.replicate, purpose),
             *key_of(self.plan.seed),

@@ -21,13 +21,16 @@ from mcsim.engine.candidates import (
 from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
 from mcsim.engine.devices import DeviceTables, all_devices
 from mcsim.engine.draws import complete
-from mcsim.engine.ends import OVERFLOW, step_times
+from mcsim.engine.ends import OVERFLOW, ended
+from mcsim.engine.held import Found, drawn_at, held, refreshes_of
 from mcsim.engine.philox import Purpose, Words, key_of, word_3
 from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
 from mcsim.engine.states import Spells, spells_of
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Group, Plan
+
+IntArray = NDArray[np.int64]
 
 _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
@@ -91,13 +94,16 @@ def start_of(cluster: Cluster) -> int:
 def sample_steps(cluster: Cluster, first: int, count: int, start: int = 0) -> Steps:
     """Steps `first` to `first + count - 1` of a replicate. start: as of `SampledReplicate`."""
     with np.errstate(**OVERFLOW):
-        ready, culprit, draw, busy = _arrivals(cluster, first, count, start)
-    time, components = step_times(cluster.plan, cluster.replicate, first, ready)
-    return Steps(time, ready, culprit, draw, busy, components)
+        arrivals = _arrivals(cluster, first, count, start)
+    return ended(cluster.plan, cluster.replicate, first, *arrivals)
 
 
-Arrivals = tuple[FloatArray, NDArray[np.int64], FloatArray, FloatArray]
-"""`ready`, `culprit`, `draw` and `busy` of `Steps`."""
+Arrivals = tuple[FloatArray, IntArray, FloatArray, FloatArray, IntArray]
+"""`ready`, `culprit`, `draw`, `busy` and `device` of `Steps`."""
+
+GroupArrivals = tuple[FloatArray, FloatArray, IntArray, FloatArray]
+"""Of each step the last arrival of a group, its draw, its device, and the surplus of all over the
+expected times."""
 
 
 def _arrivals(cluster: Cluster, first: int, count: int, depth: int) -> Arrivals:
@@ -121,10 +127,10 @@ def _screened(
     levels, screens = cluster.screens(depth)
     shape = (count, len(plan.sites))
     ready, draw = np.full(shape, -np.inf), np.ones(shape)
-    culprit = np.zeros(shape, np.int64)
+    culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     busy = np.empty((count, len(plan.groups)))
     for index, group in enumerate(plan.groups):
-        latest, drawn, surplus = _group_arrivals(cluster, index, screens[index], first, count)
+        latest, drawn, who, surplus = _group_arrivals(cluster, index, screens[index], first, count)
         busy[:, index] = (screens[index].expected_sum + surplus) / group.count
         column = group.site
         tied = (latest == ready[:, column]) & (drawn < draw[:, column])
@@ -132,17 +138,17 @@ def _screened(
         ready[later, column] = latest[later]
         draw[later, column] = drawn[later]
         culprit[later, column] = index
+        device[later, column] = who[later]
     sure = np.ones(count, np.bool_)
     if depth + 1 < len(KEPT):
         for site, level in enumerate(levels):
             sure &= level.outranked_by(ready[:, site], draw[:, site])
-    return (ready, culprit, draw, busy), sure
+    return (ready, culprit, draw, busy, device), sure
 
 
 def _group_arrivals(
     cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The last arrival, its draw and the surplus over the expected times, per step."""
+) -> GroupArrivals:
     group = cluster.plan.groups[index]
     spells = spells_of(cluster.plan, index, cluster.replicate, first, count)
     batch = max(1, int(_MAX_KEPT / (screened.kept + mean_slow(group) + 1)))
@@ -150,8 +156,8 @@ def _group_arrivals(
         _batch_arrivals(cluster, index, screened, spells, at, min(batch, first + count - at))
         for at in range(first, first + count, batch)
     ]
-    latest, drawn, surplus = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return latest, drawn, surplus
+    latest, drawn, who, surplus = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return latest, drawn, who, surplus
 
 
 def _batch_arrivals(
@@ -161,10 +167,9 @@ def _batch_arrivals(
     spells: Spells | None,
     first: int,
     count: int,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> GroupArrivals:
     group, base = cluster.plan.groups[index], cluster.base[index]
-    kept, number = _kept(cluster, index, screened, first, count)
-    device, step, code = in_order(kept, number, first)
+    device, step, code, number = _candidates(cluster, index, screened, first, count)
     draws = _Draws(cluster, index, device, step)
     time = draws.time(base[device])
     of_stall = screened.stall or screened.step
@@ -184,40 +189,60 @@ def _batch_arrivals(
         time,
         excess,
     )
-    latest, drawn, surplus = (np.empty(count) for _ in range(3))
     offsets = np.concatenate([[0], np.cumsum(number)])
     if spells is None:
-        last_of_each(offsets, time, draws.survival, excess, latest, drawn, surplus)
-        return latest, drawn, surplus
+        return _last_of_each(offsets, device, time, draws, excess)
     row, slow, factor = spells.steps(first, count)
     # What is slow now counts by its slow time alone.
     kept_twice = _among(step.astype(np.int64) - first, device, row, slow, group.count)
     time[kept_twice], excess[kept_twice] = -np.inf, 0.0
-    last_of_each(offsets, time, draws.survival, excess, latest, drawn, surplus)
+    one = _last_of_each(offsets, device, time, draws, excess)
     draws = _Draws(cluster, index, slow, (row + first).astype(np.uint32))
     time = draws.time(base[slow] * factor)
     offsets = np.searchsorted(row, np.arange(count + 1))
-    others = tuple(np.empty(count) for _ in range(3))
-    last_of_each(offsets, time, draws.survival, time - screened.expected[slow], *others)
-    later = (others[0] > latest) | ((others[0] == latest) & (others[1] < drawn))
+    other = _last_of_each(offsets, slow, time, draws, time - screened.expected[slow])
+    later = (other[0] > one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
     return (
-        np.where(later, others[0], latest),
-        np.where(later, others[1], drawn),
-        surplus + others[2],
+        np.where(later, other[0], one[0]),
+        np.where(later, other[1], one[1]),
+        np.where(later, other[2], one[2]),
+        one[3] + other[3],
     )
+
+
+def _last_of_each(
+    offsets: IntArray, device: IntArray, time: FloatArray, draws: _Draws, excess: FloatArray
+) -> GroupArrivals:
+    count = offsets.size - 1
+    latest, drawn, surplus = (np.empty(count) for _ in range(3))
+    who = np.empty(count, np.int64)
+    last_of_each(offsets, device, time, draws.survival, excess, latest, drawn, who, surplus)
+    return latest, drawn, who, surplus
+
+
+def _candidates(
+    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
+) -> Found:
+    """Those who may be last, in the order of the steps."""
+    plan, group, replicate = cluster.plan, cluster.plan.groups[index], cluster.replicate
+    kept, number = _kept(cluster, index, screened, first, count)
+    found = Found(*in_order(kept, number, first), number)
+    refreshes = refreshes_of(plan, group, replicate)
+    if refreshes is None:
+        return found
+    return held(plan, group, replicate, refreshes, screened.step, found, first)
 
 
 def mean_slow(group: Group) -> float:
     """How many devices are slow in a step, on average."""
-    states = (group.slow, group.slow_node, group.slow_rack)
-    return group.count * sum(slow.share for slow in states if slow is not None)
+    return group.count * sum(slow.share for slow in group.slow)
 
 
 def _among(
-    row: NDArray[np.int64],
-    device: NDArray[np.int64],
-    slow_row: NDArray[np.int64],
-    slow_device: NDArray[np.int64],
+    row: IntArray,
+    device: IntArray,
+    slow_row: IntArray,
+    slow_device: IntArray,
     devices: int,
 ) -> NDArray[np.bool_]:
     """Which pairs of row and device are among the slow ones, which are in order."""
@@ -232,20 +257,20 @@ def _among(
 class _Draws:
     """The draws of some devices of a group in some steps, and whether they are rare."""
 
-    def __init__(
-        self, cluster: Cluster, index: int, device: NDArray[np.int64], step: Words
-    ) -> None:
+    def __init__(self, cluster: Cluster, index: int, device: IntArray, step: Words) -> None:
         self.group = cluster.plan.groups[index]
         key = key_of(cluster.plan.seed)
         identity = np.uint32(self.group.identity)
 
-        def draws(purpose: Purpose) -> tuple[FloatArray, NDArray[np.bool_]]:
-            return complete(device, step, identity, word_3(cluster.replicate, purpose), *key)
+        def draws(purpose: Purpose, at: Words) -> tuple[FloatArray, NDArray[np.bool_]]:
+            return complete(device, at, identity, word_3(cluster.replicate, purpose), *key)
 
-        self.survival, self.rare = draws(Purpose.STEP)
+        refreshes = refreshes_of(cluster.plan, self.group, cluster.replicate)
+        drawn = step if refreshes is None else drawn_at(device, step.astype(np.int64), *refreshes)
+        self.survival, self.rare = draws(Purpose.STEP, drawn)
         self.stall_survival, self.stall_rare = self.survival, self.rare
         if self.group.stall is not None:
-            self.stall_survival, self.stall_rare = draws(Purpose.STALL)
+            self.stall_survival, self.stall_rare = draws(Purpose.STALL, step)
 
     def time(self, base: FloatArray) -> FloatArray:
         """The times of devices that take `base` without this step's jitter, s."""
@@ -259,7 +284,7 @@ class _Draws:
 
 def _kept(
     cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[IntArray, IntArray]:
     """The codes of what is kept in each step, shape (steps, capacity), and their number."""
     group = cluster.plan.groups[index]
     if screened.kept == 0:

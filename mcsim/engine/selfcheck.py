@@ -68,11 +68,11 @@ def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
     """Compare the engines on a plan that was run on `engine`, on so many threads.
 
     It takes a twentieth of the run's time, but at least the tables of one cluster and some blocks
-    of steps. Slow states, which only one engine knows, are left out of it.
+    of steps. What makes steps differ in law, as slow states do, is left out of it.
     """
     sampled = engine if isinstance(engine, SampledEngine) else None
-    if plan.is_ever_slow:
-        plan, sampled = plan.without_slow_states(), None
+    if plan.is_disturbed:
+        plan, sampled = plan.undisturbed(), None
     laws = engine.first_laws if isinstance(engine, ExactEngine) else None
     if laws is None:
         reason = why_no_law(plan)

@@ -1,4 +1,4 @@
-"""Slow states: devices, nodes and racks that are slow for a while, at any step without a walk.
+"""Slow states and shocks: what is slow for a while, at any step without a walk.
 
 A unit is healthy or slow, a Markov chain of two states. With the probability p of falling ill and
 q of getting well, both a step, the chain is one that is *refreshed* at each step with probability
@@ -7,13 +7,12 @@ p + q: it then forgets its state, and is slow with probability p / (p + q) (Jaco
 process DAR(1)). Refreshes have no memory, so those of a block of steps are drawn from the block's
 own addresses, and the state at a step is that of the last refresh before it, nearly always in the
 same block or the one before. So a trajectory that is entered at step 10^9 is that which was
-walked from step 0.
+walked from step 0. Shocks, which last one step, are found as refreshes are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,12 +21,24 @@ from numpy.typing import NDArray
 from mcsim.engine.compile import kernel, lane
 from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word_3
 from mcsim.laws import FloatArray
-from mcsim.model.plan import Chain, Group, Plan, Slow
+from mcsim.model.plan import Chain, Group, Level, Plan, Shock, Slow
 
 IntArray = NDArray[np.int64]
 
 _LONGEST_BLOCK = 1 << 31
 _WORD = 2.0**-32
+_SLOW: dict[Level, Purpose] = {
+    "device": Purpose.SLOW_DEVICE,
+    "node": Purpose.SLOW_NODE,
+    "rack": Purpose.SLOW_RACK,
+    "site": Purpose.SLOW_SITE,
+}
+_SHOCK: dict[Level, Purpose] = {
+    "device": Purpose.SHOCK_DEVICE,
+    "node": Purpose.SHOCK_NODE,
+    "rack": Purpose.SHOCK_RACK,
+    "site": Purpose.SHOCK_SITE,
+}
 START = 1
 """Added to the purpose of a level's refreshes: the state before the first of them."""
 
@@ -65,47 +76,36 @@ class Spells(NamedTuple):
 def spells_of(plan: Plan, index: int, replicate: int, first: int, count: int) -> Spells | None:
     """When devices of a group are slow, from step `first` on; None where they never are."""
     group = plan.groups[index]
-    found = [
-        _of_level(plan, group, slow, units, purpose, replicate, first, count)
-        for slow, units, purpose in _levels(group)
-    ]
+    found = [_of_members(plan, group, slow, replicate, first, count) for slow in group.slow]
     if not found:
         return None
     return Spells(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
 
-def _levels(group: Group) -> Iterator[tuple[Slow, tuple[int, int], Purpose]]:
-    """The slow states of a group, its units as (number, devices in each), and their purpose."""
-    per_rack = group.devices_per_node * group.nodes_per_rack
-    if group.slow is not None:
-        yield group.slow, (group.count, 1), Purpose.SLOW_DEVICE
-    if group.slow_node is not None:
-        yield group.slow_node, (group.nodes, group.devices_per_node), Purpose.SLOW_NODE
-    if group.slow_rack is not None:
-        yield group.slow_rack, (group.racks, per_rack), Purpose.SLOW_RACK
-
-
-def _of_level(
-    plan: Plan,
-    group: Group,
-    slow: Slow,
-    units: tuple[int, int],
-    purpose: Purpose,
-    replicate: int,
-    first: int,
-    count: int,
+def _of_members(
+    plan: Plan, group: Group, slow: Slow | Shock, replicate: int, first: int, count: int
 ) -> Spells:
-    number, size = units
-    address = Address(plan.seed, replicate, group.identity, purpose)
-    unit, start, end, draw = unit_spells(slow, number, address, first, count)
-    factor = slow.factor.quantile(draw)
-    if size > 1:
-        # All devices of the unit, the last of which may be partly filled.
-        members = np.minimum((unit + 1) * size, group.count) - unit * size
-        of = np.repeat(np.arange(unit.size), members)
-        place = np.arange(of.size) - (np.cumsum(members) - members)[of]
-        unit, start, end, factor = unit[of] * size + place, start[of], end[of], factor[of]
-    return Spells(unit, start, end, factor)
+    """The spells of all devices of the units that are slow as a whole."""
+    number, size = group.count, 1
+    if slow.level == "node":
+        number, size = group.nodes, group.devices_per_node
+    if slow.level == "rack":
+        number, size = group.racks, group.devices_per_node * group.nodes_per_rack
+    address = Address(plan.seed, replicate, group.identity, purpose_of(slow))
+    spells = unit_spells(slow, number, address, first, count)
+    if size == 1:
+        return spells
+    # All devices of the unit, the last of which may be partly filled.
+    unit = spells.device
+    members = np.minimum((unit + 1) * size, group.count) - unit * size
+    of = np.repeat(np.arange(unit.size), members)
+    place = np.arange(of.size) - (np.cumsum(members) - members)[of]
+    return Spells(unit[of] * size + place, spells.start[of], spells.end[of], spells.factor[of])
+
+
+def purpose_of(slow: Slow | Shock) -> Purpose:
+    """Of the draws of a slow state or of shocks."""
+    return (_SHOCK if isinstance(slow, Shock) else _SLOW)[slow.level]
 
 
 class Address(NamedTuple):
@@ -118,37 +118,53 @@ class Address(NamedTuple):
 
 
 def unit_spells(
-    chain: Chain, number: int, address: Address, first: int, count: int
-) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
-    """The spells of `number` units: unit, start, end, and a draw of each, for its factor."""
-    refresh = chain.refresh
-    block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
+    state: Chain | Shock, number: int, address: Address, first: int, count: int
+) -> Spells:
+    """The spells of some units, by their numbers; a state without a factor has the factor 1."""
+    refresh = state.refresh if isinstance(state, Chain) else state.share
+    block, per_gap = pace(refresh)
+    name, key = np.uint32(address.identity), key_of(address.seed)
     last = word_3(address.replicate, address.purpose)
-    room = int(number * chain.share * (1.0 + refresh * count)) + 64
+    begun = refresh * count if isinstance(state, Chain) else count - 1.0
+    room = int(number * state.share * (1.0 + begun)) + 64
     while True:
         where = np.empty((3, room), np.int64)
         draw = np.empty(room, np.float64)
-        found = find_spells(
-            number,
-            first,
-            count,
-            block,
-            1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0,
-            chain.share,
-            np.uint32(address.identity),
-            last,
-            np.uint32(last + np.uint32(START)),
-            *key_of(address.seed),
-            where,
-            draw,
-        )
+        if isinstance(state, Shock):
+            found = find_shocks(number, first, count, block, per_gap, name, last, *key, where, draw)
+        else:
+            found = find_spells(
+                number,
+                first,
+                count,
+                block,
+                per_gap,
+                state.share,
+                name,
+                last,
+                np.uint32(last + np.uint32(START)),
+                *key,
+                where,
+                draw,
+            )
         if found <= room:
-            return where[0, :found], where[1, :found], where[2, :found], draw[:found]
+            unit, start, end = where[:, :found]
+            factor = np.ones(found)
+            if isinstance(state, Slow | Shock):
+                factor = state.factor.quantile(draw[:found])
+            return Spells(unit, start, end, factor)
         room = int(found)
 
 
+def pace(refresh: float) -> tuple[int, float]:
+    """Of refreshes with a probability a step, the steps that share addresses (about as many as
+    from one refresh to the next) and 1 / log(1 - the probability)."""
+    block = min(1 << max(round(-math.log2(refresh)), 0), _LONGEST_BLOCK)
+    return block, 1.0 / math.log1p(-refresh) if refresh < 1.0 else 0.0
+
+
 @lane
-def _refresh(
+def next_refresh(
     unit: int, slot: int, per_gap: float, identity: Word, last: Word, k0: Word, k1: Word
 ) -> tuple[int, float]:
     """The steps before a refresh, and the draw of the state that it brings."""
@@ -174,7 +190,7 @@ def _last_of_block(
     at = start - 1
     slot = start
     while True:
-        gap, draw = _refresh(unit, slot, per_gap, identity, last, k0, k1)
+        gap, draw = next_refresh(unit, slot, per_gap, identity, last, k0, k1)
         at += 1 + gap
         if at >= end:
             return found
@@ -226,7 +242,7 @@ def find_spells(
             stop = min(slot + block, end)
             at = slot - 1
             while True:
-                gap, following = _refresh(unit, slot, per_gap, identity, last, k0, k1)
+                gap, following = next_refresh(unit, slot, per_gap, identity, last, k0, k1)
                 at += 1 + gap
                 if at >= stop:
                     break
@@ -245,4 +261,41 @@ def find_spells(
                 where[0, n], where[1, n], where[2, n] = unit, since, end
                 draw[n] = state / share
             n += 1
+    return n
+
+
+@kernel
+def find_shocks(
+    units: int,
+    first: int,
+    count: int,
+    block: int,
+    per_gap: float,
+    identity: Word,
+    last: Word,
+    k0: Word,
+    k1: Word,
+    where: NDArray[np.int64],
+    draw: FloatArray,
+) -> int:
+    """The shocks of units in the steps from `first` on; as `find_spells`, per_gap being that of
+    the shocks."""
+    n = 0
+    end = first + count
+    for unit in range(units):
+        for start in range(first // block * block, end, block):
+            stop = min(start + block, end)
+            slot = start
+            at = start - 1
+            while True:
+                gap, drawn = next_refresh(unit, slot, per_gap, identity, last, k0, k1)
+                at += 1 + gap
+                if at >= stop:
+                    break
+                slot += 1
+                if at >= first:
+                    if n < draw.size:
+                        where[0, n], where[1, n], where[2, n] = unit, at, at + 1
+                        draw[n] = drawn
+                    n += 1
     return n

@@ -36,9 +36,10 @@ class Steps:
     culprit: shape (steps, sites), the group of that arrival. draw: shape (steps, sites), the
     survival probability it was drawn at. busy: shape (steps, groups), s, the mean time of a
     device of the group. components: shape (steps, components), s, what the step was spent on, in
-    the order of `Plan.components`; None where those are BARE. devices: of all devices in all of the
-    steps; None if not asked for. stage: shape (steps,), the slowest of the pipeline that the step
-    waited for; None where the model is not divided.
+    the order of `Plan.components`; None where those are BARE. device: shape (steps, sites), the
+    number in its group of the device of that arrival; None where the engine does not know. devices:
+    of all devices in all of the steps; None if not asked for. stage: shape (steps,), the slowest of
+    the pipeline that the step waited for; None where the model is not divided.
     """
 
     time: FloatArray
@@ -47,6 +48,7 @@ class Steps:
     draw: FloatArray
     busy: FloatArray
     components: FloatArray | None = None
+    device: NDArray[np.int64] | None = None
     devices: DeviceCounts | None = None
     stage: NDArray[np.intp] | None = None
 
@@ -69,6 +71,7 @@ class Steps:
             self.draw[rows],
             self.busy[rows],
             None if self.components is None else self.components[rows],
+            None if self.device is None else self.device[rows],
             stage=None if self.stage is None else self.stage[rows],
         )
 
@@ -77,6 +80,7 @@ class Steps:
         if not others:
             return self
         parts = [self, *others]
+        known = [part.device for part in parts if part.device is not None]
         counts = [part.devices for part in parts if part.devices is not None]
         components = [part.components for part in parts if part.components is not None]
         stages = [part.stage for part in parts if part.stage is not None]
@@ -87,6 +91,7 @@ class Steps:
             np.concatenate([part.draw for part in parts]),
             np.concatenate([part.busy for part in parts]),
             np.concatenate(components) if components else None,
+            np.concatenate(known) if len(known) == len(parts) else None,
             reduce(add, counts) if counts else None,
             np.concatenate(stages) if stages else None,
         )

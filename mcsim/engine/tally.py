@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mcsim.engine.blocking import Blocking
 from mcsim.engine.histogram import Histogram
+from mcsim.engine.runs import Runs, culprits
 from mcsim.engine.steps import DeviceCounts, Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Plan
@@ -79,8 +80,10 @@ class Sums:
         fraction of each group, the compute time (s) of each site, the mean time (s) of a device
         of each group, and the components (s) that are not the second and third.
     shortest, longest: s. culprits: shape (groups,), steps whose last arrival was in the group.
-    site_culprits: shape (sites,). stage_culprits: shape (stages,), steps that waited for a
-        pipeline whose slowest stage it was. times: s, of each step, in pieces, if they are kept.
+    site_culprits: shape (sites,). runs: of steps whose last arrival was in the same group.
+    device_runs: of the same device, if the engine knows it. stage_culprits: shape (stages,), steps
+        that waited for a pipeline whose slowest stage it was. times: s, of each step, in pieces, if
+        they are kept.
     devices: counts of all devices' times, if they are kept. blocking: of the same columns as the
         moments, if steps remember those before.
     """
@@ -91,6 +94,8 @@ class Sums:
     histogram: Histogram
     culprits: NDArray[np.int64]
     site_culprits: NDArray[np.int64]
+    runs: Runs
+    device_runs: Runs | None = None
     times: tuple[FloatArray, ...] = ()
     devices: DeviceCounts | None = None
     blocking: Blocking | None = None
@@ -105,7 +110,9 @@ class Sums:
     def of(cls, plan: Plan, steps: Steps) -> Sums:
         """The sums over some steps, at most a block."""
         last_site = steps.last_site
-        culprit = steps.culprit[np.arange(last_site.size), last_site]
+        each = np.arange(last_site.size)
+        culprit = steps.culprit[each, last_site]
+        device = None if steps.device is None else steps.device[each, last_site]
         last = steps.ready.max(axis=1)
         # Nobody is later than the last, but the mean of many equal times rounds.
         waiting = np.maximum(last[:, None] - steps.busy, 0.0)
@@ -123,6 +130,8 @@ class Sums:
             Histogram.of(steps.time),
             np.bincount(culprit, minlength=len(plan.groups)),
             np.bincount(last_site, minlength=len(plan.sites)),
+            Runs.of(culprits(culprit), len(plan.groups)),
+            None if device is None else Runs.of(culprits(culprit, device), len(plan.groups)),
             (steps.time,) if plan.keep_steps else (),
             steps.devices,
             Blocking.of(row, BLOCK) if plan.steps_remember else None,
@@ -138,6 +147,10 @@ class Sums:
             self.histogram.joined(other.histogram),
             self.culprits + other.culprits,
             self.site_culprits + other.site_culprits,
+            self.runs.joined(other.runs),
+            self.device_runs.joined(other.device_runs)
+            if self.device_runs and other.device_runs
+            else None,
             self.times + other.times,
             self.devices + other.devices if self.devices and other.devices else None,
             self.blocking.joined(other.blocking) if self.blocking and other.blocking else None,

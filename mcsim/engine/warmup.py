@@ -9,7 +9,8 @@ from mcsim.engine.compile import KERNELS
 from mcsim.engine.engines import engine_of
 from mcsim.engine.simulate import simulate
 from mcsim.laws import LAWS
-from mcsim.model.plan import Group, Plan, SitePlan, Slow
+from mcsim.model.division import free_of_network
+from mcsim.model.plan import Daily, Group, Plan, Shock, SitePlan, Slow
 
 
 def warm_up() -> int:
@@ -19,8 +20,18 @@ def warm_up() -> int:
     """
     for engine, keep in (("exact", "summary"), ("sampled", "summary"), ("sampled", "devices")):
         plan = _every_path(engine, keep)
-        simulate(plan, threads=1, engine=engine_of(engine, plan))
+        # Two tiles: draws that are kept are looked for where a tile begins, too.
+        simulate(plan, threads=1, engine=engine_of(engine, plan), tile=plan.steps // 2)
+    divided = _divided(_every_path("sampled", "summary"))
+    simulate(divided, threads=1, engine=engine_of("sampled", divided))
     return sum(bool(kernel.signatures) for kernel in KERNELS)
+
+
+def _divided(plan: Plan) -> Plan:
+    """The same, whose groups do operations of pipelines."""
+    jitter = plan.groups[0].step
+    groups = tuple(replace(group, count=8, operation=jitter) for group in plan.groups)
+    return replace(plan, steps=2, groups=groups, division=free_of_network(groups))
 
 
 def _every_path(engine: str, keep: str) -> Plan:
@@ -37,5 +48,8 @@ def _every_path(engine: str, keep: str) -> Plan:
 
     groups = (group(2_000, False), group(100, True))
     if engine == "sampled" and keep == "summary":
-        groups = (replace(groups[0], slow=Slow(0.1, 0.1, jitter)), groups[1])
-    return Plan(0, 64, 1, "auto", keep, groups, (SitePlan("main", 0),), None, 1.0)
+        slow = (Slow(0.1, 0.1, jitter), Shock("device", 0.1, jitter))
+        groups = (replace(groups[0], slow=slow, correlation=0.5), groups[1])
+    daily = Daily(0.1, 0.1, 0.0) if keep == "summary" else None
+    site = SitePlan("main", 0)
+    return Plan(0, 64, 1, "auto", keep, groups, (site,), None, 1.0, daily=daily)

@@ -36,16 +36,28 @@ def why_not_exact(plan: Plan) -> str | None:
     before a cluster is drawn."""
     if plan.keep == "devices":
         return 'keep = "devices" asks for the time of every device, which it does not draw'
-    return why_no_law(plan)
+    for group in plan.groups:
+        if group.correlation > 0:
+            return f"{group.name}: its jitter is kept from step to step, and it draws each anew"
+    return _why_not_tabulated(plan)
 
 
 def why_no_law(plan: Plan) -> str | None:
-    """The reason why the law of the last arrivals of a plan cannot be tabulated; None if it can."""
+    """The reason why the law of the steps of a plan cannot be tabulated; None if it can."""
+    if plan.slow_sites:
+        return "its sites have slow states or shocks, so its steps differ in law"
+    if plan.daily is not None:
+        return "all times swing daily, so its steps differ in law"
+    return _why_not_tabulated(plan)
+
+
+def _why_not_tabulated(plan: Plan) -> str | None:
+    """The reason against the law of the last arrivals, but for what whole sites share."""
     if plan.division is not None:
         return "[workload.parallel]: its pipelines have no law that can be tabulated"
     for group in plan.groups:
-        if group.is_ever_slow:
-            return f"{group.name}: it has a slow state, so its steps remember those before"
+        if group.slow:
+            return f"{group.name}: it has a slow state or shocks, so its steps differ in law"
         reason = reason_against(group.step, group.stall)
         if reason is not None:
             return f"{group.name}: {reason}"

@@ -102,6 +102,31 @@ def training_of(scenario: Scenario) -> Training | None:
     return Training(workload.model, parallel, max(replicas, 1))
 
 
+def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -> Division:
+    """A division whose devices send each other nothing that takes time; default: each a replica."""
+    parallel = parallel or Parallel()
+    schedule = Schedule.of(parallel.pipeline, parallel.microbatches, parallel.virtual_stages)
+    pieces = parallel.microbatches * parallel.virtual_stages
+    together = 1.0 + parallel.backward
+    placement = placement_of(parallel, groups)
+    nothing = (0.0,) * len(groups)
+    return Division(
+        parallel=parallel,
+        placement=placement,
+        schedule=schedule,
+        forward=1.0 / together / pieces,
+        backward=parallel.backward / together / pieces,
+        tensor_time=nothing,
+        expert_time=nothing,
+        tensor_delay=None,
+        expert_delay=None,
+        gather=(0.0,) * placement.stages,
+        handing=np.zeros(placement.unit.shape, np.intp),
+        ways=(Handing(0.0, 0.0, ()),),
+        barriers=(),
+    )
+
+
 def division_of(
     scenario: Scenario, sites: Sequence[SitePlan], groups: Sequence[Group]
 ) -> Division | None:
@@ -113,29 +138,21 @@ def division_of(
         raise _problem(
             "workload.overlap", "is of devices without [workload.parallel]; there, use `buckets`"
         )
-    placement = placement_of(parallel, groups)
-    model = training_of(scenario)
-    work = _Work(scenario, parallel, placement, model, sites, groups)
-    schedule = Schedule.of(parallel.pipeline, parallel.microbatches, parallel.virtual_stages)
-    pieces = parallel.microbatches * parallel.virtual_stages
-    together = 1.0 + parallel.backward
+    free = free_of_network(groups, parallel)
+    work = _Work(scenario, parallel, free.placement, training_of(scenario), sites, groups)
     tensor_time, tensor_delay = work.tensor()
     expert_time, expert_delay = work.experts()
     handing, ways = work.handing()
-    return Division(
-        parallel,
-        placement,
-        schedule,
-        1.0 / together / pieces,
-        parallel.backward / together / pieces,
-        tensor_time,
-        expert_time,
-        tensor_delay,
-        expert_delay,
-        work.gather(),
-        handing,
-        ways,
-        work.barriers(),
+    return replace(
+        free,
+        tensor_time=tensor_time,
+        expert_time=expert_time,
+        tensor_delay=tensor_delay,
+        expert_delay=expert_delay,
+        gather=work.gather(),
+        handing=handing,
+        ways=ways,
+        barriers=work.barriers(),
     )
 
 

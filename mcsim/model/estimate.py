@@ -15,7 +15,7 @@ from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
 from mcsim.model.division import Division, training_of
 from mcsim.model.lower import lower
 from mcsim.model.pipeline import bubble_fraction
-from mcsim.model.plan import LinkPlan, Messages, Plan
+from mcsim.model.plan import LinkPlan, Messages, Plan, Shock, Slow
 from mcsim.scenario import Scenario
 from mcsim.tables import table
 from mcsim.threads import available_threads
@@ -263,7 +263,34 @@ def _disturbances(plan: Plan) -> list[str]:
         unit: Dimension | None = "time" if name == "stall" else None
         moments = f"mean {show(law.expectation(), unit)}, sd {show(law.variance() ** 0.5, unit)}"
         lines.append(f"{name:<15} {type(law).name}: {moments} ({groups})")
+    lines += _slow_lines(plan)
     return lines or ["disturbances    none"]
+
+
+def _slow_lines(plan: Plan) -> list[str]:
+    """What differs between steps: memory, slow states, shocks and the daily swing."""
+    said: dict[str, list[str]] = {}
+    for group in plan.groups:
+        if group.correlation > 0:
+            line = f"{'correlation':<15} {group.correlation:g} from step to step"
+            said.setdefault(line, []).append(group.name)
+        for slow in group.slow:
+            said.setdefault(_slow_line(slow), []).append(group.name)
+    lines = [
+        f"{line} ({'all' if len(names) == len(plan.groups) else ', '.join(names)})"
+        for line, names in said.items()
+    ]
+    lines += [f"{_slow_line(slow)} (each alike)" for slow in plan.slow_sites]
+    if plan.daily is not None:
+        lines.append(f"{'daily':<15} all times swing by {100 * plan.daily.amplitude:g} %")
+    return lines
+
+
+def _slow_line(slow: Slow | Shock) -> str:
+    key = "slow" if isinstance(slow, Slow) else "shock"
+    key += "" if slow.level == "device" else f"_{slow.level}"
+    factor = f"{type(slow.factor).name}: mean {show(slow.factor.expectation(), None)}"
+    return f"{key:<15} {factor}, {100 * slow.share:.3g} % of the time"
 
 
 def _network(plan: Plan, payload: float | None) -> list[str]:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
+from mcsim.laws import LAWS
 from mcsim.model.division import division_of, require_memory, training_of
 from mcsim.model.network import barrier_of
 from mcsim.model.plan import (
     LEAST_BEYOND,
     QUANTILES_BY_NAME,
     Chain,
+    Daily,
     Group,
+    Level,
     Plan,
+    Shock,
     SitePlan,
     Slow,
     Target,
@@ -22,7 +28,17 @@ from mcsim.model.plan import (
 )
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import CUSTOM, MAX_STEPS, Fleet, Jitter, Run, SlowState
+from mcsim.scenario.schema import (
+    CUSTOM,
+    MAX_STEPS,
+    CommonJitter,
+    DailySwing,
+    Fleet,
+    Jitter,
+    Run,
+    Shocks,
+    SlowState,
+)
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""
@@ -56,6 +72,7 @@ def _lowered(scenario: Scenario) -> Plan:
     )
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
+    jitter = scenario.jitter or CommonJitter()
     require_distinct("link", (link_name(link) for link in scenario.link))
     division = division_of(scenario, sites, groups)
     plan = Plan(
@@ -78,6 +95,8 @@ def _lowered(scenario: Scenario) -> Plan:
         ),
         ideal_step_time=balanced_time(groups),
         target=_target(scenario.run),
+        slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], step_time),
+        daily=_daily(jitter.daily, step_time),
         division=division,
     )
     training = training_of(scenario)
@@ -91,10 +110,12 @@ def _lowered(scenario: Scenario) -> Plan:
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
-    slow = [group.name for group in plan.groups if group.is_ever_slow]
-    if plan.keep == "devices" and (slow or plan.division is not None):
-        what = f"slow states yet, and {slow[0]} has one" if slow else "[workload.parallel] yet"
-        message = f'"devices" does not know {what}'
+    message = ""
+    if plan.division is not None:
+        message = '"devices" does not know [workload.parallel] yet'
+    elif plan.is_disturbed:
+        message = '"devices" does not know slow states, shocks, a daily swing or a correlation yet'
+    if plan.keep == "devices" and message:
         raise scenario.error([Problem("run.keep", message)])
 
 
@@ -189,7 +210,7 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
 
 
 def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Group:
-    own, common = fleet.jitter or Jitter(), scenario.jitter or Jitter()
+    own, common = fleet.jitter or Jitter(), scenario.jitter or CommonJitter()
     device = None if fleet.device == CUSTOM else catalogue.device(fleet.device)
     return Group(
         name=fleet.name,
@@ -207,16 +228,72 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
         step=own.step or common.step,
         operation=own.operation or common.operation,
         stall=own.stall or common.stall,
-        slow=_slow(own.slow or common.slow, step_time),
-        slow_node=_slow(own.slow_node or common.slow_node, step_time),
-        slow_rack=_slow(own.slow_rack or common.slow_rack, step_time),
+        correlation=_correlation(own, common),
+        slow=_slow(
+            (
+                ("device", own.slow or common.slow),
+                ("node", own.slow_node or common.slow_node),
+                ("rack", own.slow_rack or common.slow_rack),
+            ),
+            (
+                ("device", own.shock or common.shock),
+                ("node", own.shock_node or common.shock_node),
+                ("rack", own.shock_rack or common.shock_rack),
+            ),
+            step_time,
+        ),
     )
 
 
-def _slow(state: SlowState | None, step_time: float) -> Slow | None:
-    """The chain of a slow state, looked at once in an undisturbed step of the slowest group."""
-    if state is None:
+def _correlation(own: Jitter, common: Jitter) -> float:
+    """Of the jitter of steps; where there is none, there is nothing to keep."""
+    if own.step is None and common.step is None:
+        return 0.0
+    return (common.correlation if own.correlation is None else own.correlation) or 0.0
+
+
+def _slow(
+    states: Iterable[tuple[Level, SlowState | None]],
+    shocks: Iterable[tuple[Level, Shocks | None]],
+    step_time: float,
+) -> tuple[Slow | Shock, ...]:
+    """What makes units slow for a while, looked at once in an undisturbed step of the slowest
+    group."""
+    return (
+        *(_chain(level, state, step_time) for level, state in states if state),
+        *(_shock(level, shock, step_time) for level, shock in shocks if shock),
+    )
+
+
+def _chain(level: Level, state: SlowState, step_time: float) -> Slow:
+    every, duration, factor = (_figure(state, key) for key in ("every", "duration", "factor"))
+    chain = Chain.of(every, duration, step_time)
+    return Slow(chain.refresh, chain.share, factor, level)
+
+
+def _figure(part: SlowState | DailySwing, key: str, default: float | None = None) -> Any:
+    """What a part says, or else the catalogue's disturbance that it names; a time or a law."""
+    said = getattr(part, key)
+    if said is not None:
+        return said
+    figures = catalogue.disturbance(part.catalogue).figures if part.catalogue else {}
+    if key not in figures:
+        return default
+    value = figures[key].value
+    if not isinstance(value, Mapping):
+        return value
+    parameters = {name: parameter for name, parameter in value.items() if name != "law"}
+    return LAWS[value["law"]](**parameters)
+
+
+def _shock(level: Level, shocks: Shocks, step_time: float) -> Shock:
+    assert shocks.factor is not None
+    return Shock(level, -math.expm1(-step_time / shocks.every), shocks.factor)
+
+
+def _daily(daily: DailySwing | None, step_time: float) -> Daily | None:
+    if daily is None:
         return None
-    assert state.factor is not None
-    chain = Chain.of(state.every, state.duration, step_time)
-    return Slow(chain.refresh, chain.share, state.factor)
+    period = _figure(daily, "period", 86_400.0)
+    peak = _figure(daily, "peak", 0.0)
+    return Daily(_figure(daily, "amplitude"), step_time / period, peak / period)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
@@ -15,6 +15,8 @@ from mcsim.model.exchange import Exchange
 
 if TYPE_CHECKING:
     from mcsim.model.division import Division
+
+Level = Literal["device", "node", "rack", "site"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,40 @@ class Chain:
 
 @dataclass(frozen=True)
 class Slow(Chain):
-    """A slow state of devices, nodes or racks, or of a link.
+    """A slow state of devices, nodes, racks or sites, or of a link.
 
     factor: the law of the factor of the compute time while it lasts, or of that which divides the
-    bandwidth; drawn with the state.
+    bandwidth; drawn with the state. level: what is slow as a whole.
     """
 
     factor: Law
+    level: Level = "device"
+
+
+@dataclass(frozen=True)
+class Shock:
+    """What makes a unit slow for a single step, whatever the steps before.
+
+    level: what is slow as a whole. share: the probability that it is, at a step. factor: the law
+    of the factor of the compute time then.
+    """
+
+    level: Level
+    share: float
+    factor: Law
+
+
+@dataclass(frozen=True)
+class Daily:
+    """A swing of all times: 1 + amplitude cos(2 pi (step x turn - phase)).
+
+    turn: part of a period that passes in an undisturbed step. phase: of the slowest step, in
+    periods.
+    """
+
+    amplitude: float
+    turn: float
+    phase: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +81,8 @@ class Group:
 
     identity: the group's word in the address of every draw. site: index among the plan's sites.
     compute: s, one undisturbed step. scale_up: byte/s, of a device inside its node. A law that is
-    None is the constant 1 (stall: 0).
+    None is the constant 1 (stall: 0). slow: what makes its devices slow for a while.
+    correlation: the probability that a device keeps the draw of `step` of the step before.
     """
 
     name: str
@@ -70,14 +100,8 @@ class Group:
     step: Law | None
     stall: Law | None
     operation: Law | None = None
-    slow: Slow | None = None
-    slow_node: Slow | None = None
-    slow_rack: Slow | None = None
-
-    @property
-    def is_ever_slow(self) -> bool:
-        """Whether it has a slow state."""
-        return any((self.slow, self.slow_node, self.slow_rack))
+    slow: tuple[Slow | Shock, ...] = ()
+    correlation: float = 0.0
 
     @property
     def nodes(self) -> int:
@@ -253,6 +277,8 @@ class Plan:
     engine, keep: as the scenario says. ideal_step_time: s; no disturbance, work in proportion to
     speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
     replicates are what is wanted. division: None where every device is a replica of its own.
+    slow_sites: what makes whole sites slow for a while, each alike but at times of its own. daily:
+    what swings with the time of day. Both multiply all that the devices of a site do.
     """
 
     seed: int
@@ -266,6 +292,8 @@ class Plan:
     ideal_step_time: float
     target: Target | None = None
     division: Division | None = None
+    slow_sites: tuple[Slow | Shock, ...] = ()
+    daily: Daily | None = None
 
     @property
     def barriers(self) -> tuple[Barrier, ...]:
@@ -301,12 +329,7 @@ class Plan:
             for law in (group.step, group.stall, group.operation)
             if law is not None
         ]
-        laws += [
-            slow.factor
-            for group in self.groups
-            for slow in (group.slow, group.slow_node, group.slow_rack)
-            if slow
-        ]
+        laws += [slow.factor for slow in self._slow]
         laws += self.division.delay_laws if self.division else []
         for barrier in self.barriers:
             laws += barrier.delay_laws
@@ -336,21 +359,30 @@ class Plan:
         )
 
     @property
-    def is_ever_slow(self) -> bool:
-        """Whether any device is slow for a while."""
-        return any(group.is_ever_slow for group in self.groups)
+    def _slow(self) -> list[Slow | Shock]:
+        """All that makes something slow for a while."""
+        return [*self.slow_sites, *(slow for group in self.groups for slow in group.slow)]
 
     @property
     def steps_remember(self) -> bool:
-        """Whether steps depend on those before, given the cluster."""
-        return self.is_ever_slow or any(barrier.degrading for barrier in self.barriers)
-
-    def without_slow_states(self) -> Plan:
-        """The same, whose devices are never slow for a while."""
-        groups = tuple(
-            replace(group, slow=None, slow_node=None, slow_rack=None) for group in self.groups
+        """Whether steps depend on those before, or on the time, given the cluster."""
+        return (
+            self.daily is not None
+            or any(isinstance(slow, Slow) for slow in self._slow)
+            or any(group.correlation > 0 for group in self.groups)
+            or any(barrier.degrading for barrier in self.barriers)
         )
-        return replace(self, groups=groups)
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether what devices do in a step differs by more than draws of their own of each."""
+        kept = any(group.correlation > 0 for group in self.groups)
+        return self.daily is not None or kept or bool(self._slow)
+
+    def undisturbed(self) -> Plan:
+        """The same, in which all devices draw anew in every step and nothing else differs."""
+        groups = tuple(replace(group, slow=(), correlation=0.0) for group in self.groups)
+        return replace(self, groups=groups, slow_sites=(), daily=None)
 
     @property
     def devices(self) -> int:

@@ -44,9 +44,10 @@ def label(tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck) -> xr.
     summary = Summary(tally)
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
-        if statistic.exists(tally.plan):
-            variables.update(_variables(statistic, summary))
-            variables.update(_overall(statistic, summary))
+        if not statistic.is_known(summary):
+            continue
+        variables.update(_variables(statistic, summary))
+        variables.update(_overall(statistic, summary))
     if tally.plan.keep_steps:
         times = np.array([sums.step_time for sums in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
@@ -189,6 +190,9 @@ def _coordinates(summary: Summary, scenario: Scenario) -> dict[str, xr.Variable]
         coordinates["stage"] = variable(
             ("stage",), np.arange(plan.stages), "1", "stage of the pipelines"
         )
+    coordinates["run_length"] = variable(
+        ("run_length",), summary.run_lengths, "1", "least number of steps of a run of the bin"
+    )
     if plan.keep_steps:
         coordinates["step"] = variable(("step",), np.arange(plan.steps), "1", "number of the step")
     return coordinates

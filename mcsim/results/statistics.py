@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mcsim.engine.histogram import COARSEST, FINEST, coarser, edges_of, quantile_of
+from mcsim.engine.runs import Runs
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
-from mcsim.model.plan import LEAST_BEYOND, Plan
+from mcsim.model.plan import LEAST_BEYOND
+
+Value = TypeVar("Value")
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0)
 
@@ -220,6 +224,24 @@ class Summary:
         number = np.arange(used[0], used[-1] + 1)
         return number, counts[:, :, number]
 
+    @cached_property
+    def runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Counts of runs with the same culprit's group, shape (replicates, groups, POWERS), and
+        the longest, shape (replicates, groups)."""
+        return _of_runs([r.runs for r in self.replicates])
+
+    @cached_property
+    def device_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """The same with the same device, if it is known."""
+        known = [r.device_runs for r in self.replicates if r.device_runs is not None]
+        return _of_runs(known) if len(known) == len(self.replicates) else None
+
+    @cached_property
+    def run_lengths(self) -> NDArray[np.int64]:
+        """The least length of each bin of runs, without longer ones than there are."""
+        longest = int(self.runs[1].max())
+        return 1 << np.arange(longest.bit_length())
+
     def share(self, counts: list[NDArray[np.int64]]) -> FloatArray:
         return np.array(counts) / self.plan.steps
 
@@ -247,6 +269,11 @@ class Summary:
         n = self.independent_steps + 4
         likely = (share * self.independent_steps + 2) / n
         return np.asarray(np.sqrt(likely * (1 - likely) / n))
+
+
+def _of_runs(runs: list[Runs]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    counts, longest = zip(*(one.ended() for one in runs), strict=True)
+    return np.array(counts), np.array(longest)
 
 
 def over_replicates(values: FloatArray, within: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -286,7 +313,7 @@ class Statistic:
 
     bounded: whether its values are, so that they have a variance whatever the laws.
     of_one_step: whether a single step is enough for an estimate that is right on average.
-    exists: in which runs there is such a variable.
+    is_known: whether the run has it; where not, the Dataset is without it.
     """
 
     name: str
@@ -298,11 +325,19 @@ class Statistic:
     comment: str = ""
     bounded: bool = False
     of_one_step: bool = True
-    exists: Callable[[Plan], bool] = lambda plan: True
+    is_known: Callable[[Summary], bool] = lambda summary: True
 
 
 def _column(column: int) -> tuple[Reader, Reader]:
     return (lambda s: s.mean[:, column]), (lambda s: s.mean_stderr[:, column])
+
+
+_OF_RUNS = "from run_length steps to less than twice as many; runs of single steps are counted too"
+
+
+def _known(value: Value | None) -> Value:
+    assert value is not None
+    return value
 
 
 STATISTICS: tuple[Statistic, ...] = (
@@ -401,7 +436,40 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.stage_share,
         lambda s: s.share_stderr(s.stage_share),
         bounded=True,
-        exists=lambda plan: plan.stages > 1,
+        is_known=lambda s: s.plan.stages > 1,
+    ),
+    Statistic(
+        "culprit_run_length",
+        ("replicate", "group", "run_length"),
+        "1",
+        "number of runs of steps whose last arrivals were in the group, by their length",
+        lambda s: s.runs[0][:, :, : s.run_lengths.size],
+        comment=_OF_RUNS,
+    ),
+    Statistic(
+        "culprit_run_longest",
+        ("replicate", "group"),
+        "1",
+        "most consecutive steps whose last arrivals were in the group",
+        lambda s: s.runs[1],
+    ),
+    Statistic(
+        "device_run_length",
+        ("replicate", "group", "run_length"),
+        "1",
+        "number of runs of steps whose last arrivals were of one device, by their length",
+        lambda s: _known(s.device_runs)[0][:, :, : s.run_lengths.size],
+        comment=f"{_OF_RUNS}; of the sampled engine alone: the exact one draws no device",
+        is_known=lambda s: s.device_runs is not None,
+    ),
+    Statistic(
+        "device_run_longest",
+        ("replicate", "group"),
+        "1",
+        "most consecutive steps whose last arrivals were of one device of the group",
+        lambda s: _known(s.device_runs)[1],
+        comment="of the sampled engine alone: the exact one draws no device",
+        is_known=lambda s: s.device_runs is not None,
     ),
     Statistic(
         "wait_fraction",

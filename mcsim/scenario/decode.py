@@ -100,6 +100,7 @@ class Decoder:
         before = len(self.problems)
         specs = specs_of(cls)
         later: Mapping[str, str] = getattr(cls, "later", {})
+        elsewhere: Mapping[str, str] = getattr(cls, "elsewhere", {})
         values: dict[str, Any] = {}
         shapes: dict[str, float] = {}
         for key, value in raw.items():
@@ -110,6 +111,8 @@ class Decoder:
                 shapes[key] = self.quantity(_ANY_NUMBER, value, here, None)
             elif key in later:
                 self.refuse(here, f"({later[key]}) is not available in this version")
+            elif key in elsewhere:
+                self.refuse(here, elsewhere[key])
             else:
                 self.refuse(here, f"unknown key{did_you_mean(str(key), specs)}")
         for field in dataclasses.fields(cls):

@@ -17,6 +17,8 @@ class Part:
 
     later: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Keys of the design that this version does not know yet, and what they are for."""
+    elsewhere: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Keys that stand in another table, and why."""
 
     def faults(self) -> Iterable[tuple[str, str]]:
         """What is wrong with the keys taken together, as (key, message).

@@ -20,8 +20,8 @@ from mcsim.scenario.overrides import assign
 from mcsim.scenario.part import Part
 from mcsim.scenario.schema import (
     CUSTOM,
+    CommonJitter,
     Fleet,
-    Jitter,
     Link,
     Network,
     Run,
@@ -53,7 +53,7 @@ class Scenario(Part):
     site: tuple[Site, ...] = fields.tables("campuses", Site, default=())
     link: tuple[Link, ...] = fields.tables("connections between sites", Link, default=())
     network: Network | None = fields.table("inside the sites", Network, default=None)
-    jitter: Jitter | None = fields.table("of all groups", Jitter, default=None)
+    jitter: CommonJitter | None = fields.table("of all groups", CommonJitter, default=None)
     sync: Sync = fields.table("who waits for whom", Sync, default=Sync())
     fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
 
