@@ -63,12 +63,12 @@ class Purpose(IntEnum):
     SLOW_DEVICE = 64
     SLOW_NODE = 66
     SLOW_RACK = 68
-    SLOW_SITE = 70
-    SHOCK_DEVICE = 72
-    SHOCK_NODE = 73
-    SHOCK_RACK = 74
-    SHOCK_SITE = 75
-    REFRESH = 80
+    SLOW_SITE = 96
+    SHOCK_DEVICE = 98
+    SHOCK_NODE = 99
+    SHOCK_RACK = 100
+    SHOCK_SITE = 101
+    REFRESH = 104
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:
