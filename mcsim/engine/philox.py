@@ -72,12 +72,12 @@ class Purpose(IntEnum):
     SLOW_RACK = 68
     LANE_DOWN = 70
     SLOW_LINK = 72
-    SLOW_SITE = 74
-    SHOCK_DEVICE = 76
-    SHOCK_NODE = 77
-    SHOCK_RACK = 78
-    SHOCK_SITE = 79
-    REFRESH = 80
+    SLOW_SITE = 96
+    SHOCK_DEVICE = 98
+    SHOCK_NODE = 99
+    SHOCK_RACK = 100
+    SHOCK_SITE = 101
+    REFRESH = 104
 
 
 def key_of(seed: int) -> tuple[np.uint32, np.uint32]:
