@@ -13,13 +13,13 @@ from mcsim.model.arrival import NotExact
 from mcsim.model.barrier import slowest_of
 from mcsim.model.convolution import Scale, hazard_of_sum
 from mcsim.model.curve_law import law_of
+from mcsim.model.discrete import MOST_VALUES, is_discrete, last_of_discrete, sum_of_discrete
 from mcsim.model.hazard import LEAST, MOST, Quantiles, has_atoms, jumps_of
 from mcsim.model.plan import Delay, Messages
 
 QUADRATURE = 2.8, -41.0
 """Log hazards found by quadrature: survivals of 1 - 7e-8 to 1.6e-18. Its tails end where those of
 its laws end, at 2^-65."""
-_MOST_ATOMS = 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Slowest:
 
     def _of_all(self, survival: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):
-            return np.asarray(-np.expm1(self.participants * np.log1p(-survival)))
+            # The weights of a mixture may sum up to a last bit more than 1.
+            certain = np.minimum(survival, 1.0)
+            return np.asarray(-np.expm1(self.participants * np.log1p(-certain)))
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,22 @@ def latest(laws: Sequence[Quantiles]) -> Quantiles:
         return Constant(0.0)
     if len(laws) == 1 and laws[0].survival(np.array([-5e-324]))[0] == 1.0:
         return laws[0]
+    return _last_of([Constant(0.0), *laws])
+
+
+def _last_of(laws: Sequence[Quantiles]) -> Quantiles:
+    """The law of the maximum of independent delays."""
+    values = [landmarks(law) for law in laws]
+    if all(is_discrete(*both) for both in zip(laws, values, strict=True)):
+        return last_of_discrete(laws, values)
 
     def log_hazard(x: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):
-            hazard = sum(-np.log1p(-law.survival(x)) for law in laws)
-            return np.where(x < 0.0, np.inf, np.log(hazard))
+            return np.asarray(np.log(sum(-np.log1p(-law.survival(x)) for law in laws)))
 
     ends = np.array([law.quantile(np.array([MOST, LEAST])) for law in laws])
-    low, high = max(float(ends[:, 0].max()), 0.0), max(float(ends[:, 1].max()), 0.0)
-    atoms = np.concatenate([np.zeros(1), *(landmarks(law) for law in laws)])
-    return law_of(log_hazard, low, high, QUADRATURE, atoms)
+    low, high = (float(x) for x in ends.max(axis=0))
+    return law_of(log_hazard, low, high, QUADRATURE, np.concatenate(values))
 
 
 def landmarks(law: Quantiles) -> FloatArray:
@@ -143,8 +151,15 @@ def landmarks(law: Quantiles) -> FloatArray:
     value = always(law)
     if value is not None:
         return np.array([value])
-    jumps = law.quantile(jumps_of(law, _MOST_ATOMS))
-    return np.concatenate([law.knots()[-_MOST_ATOMS:], jumps])
+    jumps = law.quantile(jumps_of(law, MOST_VALUES))
+    return _apart(np.concatenate([np.sort(law.knots())[-MOST_VALUES:], jumps]))
+
+
+def _apart(values: FloatArray) -> FloatArray:
+    """Values, ascending; of those that rounding alone tells apart, the last."""
+    found = np.unique(values)
+    grain = 16.0 * np.spacing(np.abs(found).max(initial=0.0))
+    return np.asarray(found[np.diff(found, append=np.inf) > grain])
 
 
 def _sum(one: Quantiles, other: Quantiles) -> Quantiles:
@@ -152,6 +167,10 @@ def _sum(one: Quantiles, other: Quantiles) -> Quantiles:
         value = always(fixed)
         if value is not None:
             return law if value == 0.0 else _moved(law, value)
+    values, others = landmarks(one), landmarks(other)
+    few = values.size * others.size <= MOST_VALUES
+    if few and is_discrete(one, values) and is_discrete(other, others):
+        return sum_of_discrete(one, values, other, others)
     return sum_of_laws(one, 1.0, other)
 
 
@@ -171,5 +190,5 @@ def sum_of_laws(one: Quantiles, factor: float, other: Quantiles) -> Quantiles:
     both = np.array([MOST, LEAST])
     low, high = (float(x) for x in factor * one.quantile(both) + other.quantile(both))
     # Where both jump, so does the sum.
-    atoms = (factor * landmarks(one)[:, None] + landmarks(other)).ravel()
-    return law_of(log_hazard, low, high, QUADRATURE, atoms[-_MOST_ATOMS:])
+    atoms = _apart((factor * landmarks(one)[:, None] + landmarks(other)).ravel())
+    return law_of(log_hazard, low, high, QUADRATURE, atoms[-MOST_VALUES:])

@@ -102,14 +102,14 @@ def has_atoms(law: Quantiles | None) -> bool:
     if value.size == 0:
         return False
     before = np.nextafter(value, -np.inf)
-    own = _between(law, before, value)
+    own = probability_between(law, before, value)
     # A density that is infinite at an end falls off by less than that over the next doubles.
-    beside = _between(law, np.nextafter(before, -np.inf), before)
-    beside += _between(law, value, np.nextafter(value, np.inf))
+    beside = probability_between(law, np.nextafter(before, -np.inf), before)
+    beside += probability_between(law, value, np.nextafter(value, np.inf))
     return bool(np.any((own > 1e-15) & (own > 100.0 * beside)))
 
 
-def _between(law: Quantiles, low: FloatArray, high: FloatArray) -> FloatArray:
+def probability_between(law: Quantiles, low: FloatArray, high: FloatArray) -> FloatArray:
     """P(low < X <= high), from the smaller tail."""
     upper = law.survival(low) - law.survival(high)
     lower = law.distribution(high) - law.distribution(low)
