@@ -115,6 +115,13 @@ UNKNOWN_KEYS = [
     one("in link", {"distance": "distanse"}, 17, "link[0].distanse", 'did you mean "distance"'),
     one("in network", {"[network.site]": "[network.sites]"}, 19, "network.sites", '"site"'),
     one("in network.site", {"latency": "latancy"}, 21, "network.site.latancy", '"latency"'),
+    one(
+        "nodes share nothing where they are the ranks",
+        {"[network.site]": '[network.site]\nshared_node = { law = "exponential", mean = 1 }'},
+        20,
+        "network.site.shared_node",
+        'did you mean "shared_',
+    ),
     one("in jitter", {"stall =": "stal ="}, 24, "jitter.stal", 'did you mean "stall"'),
     one("in a law", {"cv = 0.02": "cv = 0.02, mode = 1"}, 23, "jitter.step.mode", "unknown key"),
     one(

@@ -93,6 +93,11 @@ JITTER = {
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), SLOW),
 }
 
+SHARED = {
+    "node": ("shared_node", "shared_rack", "shared_site"),
+    "site": ("shared_rack", "shared_site"),
+}
+
 FULL = {
     "name": "full",
     "run": {
@@ -132,8 +137,14 @@ FULL = {
         }
     ],
     "network": {
-        level: {"bandwidth": "1 GB/s", "latency": "1 us", "delay": LAW, "algorithm": "ring"}
-        for level in ("node", "site")
+        level: {
+            "bandwidth": "1 GB/s",
+            "latency": "1 us",
+            "delay": LAW,
+            "algorithm": "ring",
+            **dict.fromkeys(shared, LAW),
+        }
+        for level, shared in SHARED.items()
     },
     "jitter": JITTER,
     "fleet": [
@@ -195,6 +206,7 @@ OTHER = {
             ("algorithm", "auto"),
         )
     },
+    **{f"network.{level}.{key}": OTHER_LAW for level, shared in SHARED.items() for key in shared},
     **{
         f"{place}jitter.{key}": OTHER_LAW
         for place in ("", "fleet[0].")

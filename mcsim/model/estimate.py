@@ -13,7 +13,7 @@ from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
 from mcsim.model.lower import lower
-from mcsim.model.plan import Plan
+from mcsim.model.plan import Messages, Plan
 from mcsim.scenario import Scenario
 from mcsim.tables import table
 from mcsim.threads import available_threads
@@ -206,11 +206,20 @@ def _network(plan: Plan, payload: float | None) -> list[str]:
     ]
     if len(plan.sites) > 1:
         lines.append(f"                {show(barrier.across, 'time')} between the sites")
-    lines += [
-        f"delay           {messages.level}: {delay.rounds:,} round(s), each the slowest of"
-        f" {messages.participants:,}, {type(messages.law).name}, mean of one"
-        f" {show(messages.law.expectation(), 'time')}"
-        for delay in barrier.delays
-        for messages in delay.messages
-    ]
+    for delay in barrier.delays:
+        for messages in delay.messages:
+            lines += _delay(messages, delay.rounds)
     return [*lines, f"overlap         {100 * barrier.overlap:g} % of the compute time"]
+
+
+def _delay(messages: Messages, rounds: int) -> list[str]:
+    return [
+        f"delay           {messages.level}: {rounds:,} round(s), each the slowest of"
+        f" {messages.count:,}, {type(messages.law).name}, mean of one"
+        f" {show(messages.law.expectation(), 'time')}",
+        *(
+            f"                and by {name}, {number:,} of them: {type(law).name}, mean"
+            f" {show(law.expectation(), 'time')}"
+            for (name, law), number in messages.shared.items()
+        ),
+    ]

@@ -16,11 +16,14 @@ from scipy.sparse.csgraph import shortest_path
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
+from mcsim.model.arrival import NotExact
 from mcsim.model.collectives import RING, Level, Phase, phase
+from mcsim.model.delays import slowest
 from mcsim.model.fairness import max_min
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, Messages, SitePlan, identity_of
 from mcsim.model.queueing import WAITS
+from mcsim.model.sharing import messages_of
 from mcsim.scenario.schema import Link, Network
 
 
@@ -80,7 +83,7 @@ def _inside(network: Network, payload: float, groups: Sequence[Group]) -> list[P
             )
             for group in groups
         ]
-        phases.append(max(each, key=lambda one: one.seconds))
+        phases.append(max(each, key=lambda one: (one.seconds, one.rounds)))
     if network.site is not None:
         site = network.site
         # The node with the fewest adapters carries the largest shares.
@@ -98,14 +101,23 @@ def _node_size(group: Group) -> int:
 def _site_delays(
     network: Network, index: int, site: SitePlan, groups: Sequence[Group], phases: Sequence[Phase]
 ) -> Iterator[Delay]:
-    nodes = sum(group.nodes for group in groups)
-    in_nodes = sum(group.count for group in groups if group.devices_per_node > 1)
-    members = {"node": in_nodes, "site": nodes}
     for one in phases:
-        law = getattr(network, one.level).delay
-        if law is not None and one.rounds:
-            messages = Messages(one.level, site.identity, law, members[one.level])
+        messages = messages_of(one.level, getattr(network, one.level), site, groups)
+        if messages is not None and one.rounds:
+            _require_known(messages)
             yield Delay(index, one.rounds, (messages,))
+
+
+def _require_known(messages: Messages) -> None:
+    """Raise ScenarioError where what messages share does not add up to a law."""
+    if not messages.units:
+        return
+    try:
+        slowest(messages)  # Kept: the run needs it again.
+    except NotExact as impossible:
+        raise ScenarioError(
+            "scenario", [Problem(f"network.{messages.level}", str(impossible))]
+        ) from None
 
 
 def one_way_latency(link: Link) -> float:

@@ -78,17 +78,54 @@ class SitePlan:
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A node, rack or site, all messages of which are delayed together.
+
+    name: "node", "rack" or "site". law: of the delay that is added to each, s. participants: its
+    messages that share nothing more. units: inside it, and how many of each kind.
+    """
+
+    name: str
+    law: Law
+    participants: int
+    units: tuple[tuple[Unit, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Messages:
     """Like messages that are sent at the same time.
 
-    level: "node", "site" or "link"; identity: of the site or link. law: of the delay of one, s.
-    participants: how many there are.
+    level: "node", "site" or "link"; identity: of the site or link. law: of the delay of one, s,
+    besides what it shares. participants: how many there are that share no delay. units: those
+    whose messages do, and how many of each kind.
     """
 
     level: str
     identity: int
     law: Law
     participants: int
+    units: tuple[tuple[Unit, int], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """All messages."""
+        inside = sum(unit.participants * number for unit, number in self._all_units())
+        return self.participants + inside
+
+    @property
+    def shared(self) -> Mapping[tuple[str, Law], int]:
+        """How many units have a delay of their own, by their name and its law."""
+        found: dict[tuple[str, Law], int] = {}
+        for unit, number in self._all_units():
+            found[unit.name, unit.law] = found.get((unit.name, unit.law), 0) + number
+        return found
+
+    def _all_units(self) -> list[tuple[Unit, int]]:
+        found, inner = [], list(self.units)
+        while inner:
+            found += inner
+            inner = [(u, n * number) for unit, number in inner for u, n in unit.units]
+        return found
 
 
 @dataclass(frozen=True)
@@ -122,8 +159,10 @@ class Barrier:
 
     @property
     def delay_laws(self) -> list[Law]:
-        """Of all messages."""
-        return [messages.law for delay in self.delays for messages in delay.messages]
+        """Of all messages, and of what they share."""
+        every = [messages for delay in self.delays for messages in delay.messages]
+        shared = [law for messages in every for _, law in messages.shared]
+        return [messages.law for messages in every] + shared
 
 
 QUANTILES_BY_NAME: Mapping[str, float] = MappingProxyType(

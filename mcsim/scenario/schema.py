@@ -228,6 +228,11 @@ class NodeLevel(Level):
     bandwidth: float | None = fields.quantity(
         "per device and direction; default: the catalogue's", "rate", default=None, above=0
     )
+    shared_node: Law | None = fields.law(
+        "random delay of all messages of a node in a round, besides their own", "time"
+    )
+    shared_rack: Law | None = fields.law("the same, of all messages of a rack", "time")
+    shared_site: Law | None = fields.law("the same, of all messages of a site", "time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +240,10 @@ class SiteLevel(Level):
     """The network among the nodes of a site; each device has an adapter of its own."""
 
     bandwidth: float = fields.quantity("per device and direction", "rate", above=0)
+    shared_rack: Law | None = fields.law(
+        "random delay of all messages of a rack in a round, besides their own", "time"
+    )
+    shared_site: Law | None = fields.law("the same, of all messages of a site", "time")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""Which messages are delayed together: those of a node, of a rack, of a site.
+
+Ranks are not independent: a switch, a host or a spine that is late makes all of its messages late,
+and the slowest of them is then less far out than as many independent draws of the same law would
+put it. A message's delay is its own, and that of its node, of its rack and of its site, each drawn
+once a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mcsim.laws import Constant, Law
+from mcsim.model.plan import Group, Messages, SitePlan, Unit
+from mcsim.scenario.schema import NodeLevel, SiteLevel
+
+
+@dataclass(frozen=True)
+class _Senders:
+    """participants: that share nothing. units: those that do, and how many of each kind."""
+
+    participants: int
+    units: tuple[tuple[Unit, int], ...] = ()
+
+
+def messages_of(
+    level: str, network: NodeLevel | SiteLevel, site: SitePlan, groups: Sequence[Group]
+) -> Messages | None:
+    """The messages of a round inside a site, of devices ("node") or of nodes ("site").
+
+    None where nothing delays them. Nodes and racks that are partly filled have fewer messages.
+    """
+    shared = {name: getattr(network, f"shared_{name}", None) for name in ("node", "rack", "site")}
+    if network.delay is None and not any(shared.values()):
+        return None
+    racks = []
+    for group in groups:
+        if level == "site":
+            racks += _racks(group.nodes, group.nodes_per_rack, _Senders(1), None, shared["rack"])
+        elif group.devices_per_node > 1:
+            racks += _racks_of_devices(group, shared["node"], shared["rack"])
+    found = _together("site", shared["site"], racks)
+    own = network.delay or Constant(0.0)
+    return Messages(level, site.identity, own, found.participants, found.units)
+
+
+def _racks_of_devices(
+    group: Group, node: Law | None, rack: Law | None
+) -> list[tuple[_Senders, int]]:
+    full, rest = divmod(group.count, group.devices_per_node)
+    whole = _together("node", node, [(_Senders(1), group.devices_per_node)])
+    last = _together("node", node, [(_Senders(1), rest)]) if rest else None
+    return _racks(full, group.nodes_per_rack, whole, last, rack)
+
+
+def _racks(
+    nodes: int, each: int, node: _Senders, last: _Senders | None, law: Law | None
+) -> list[tuple[_Senders, int]]:
+    """Racks of so many like nodes each, and of what is over, with `last` at the end."""
+    full, rest = divmod(nodes, each)
+    over = [(node, rest)] if rest else []
+    over += [(last, 1)] if last is not None else []
+    racks = [(_together("rack", law, [(node, each)]), full)] if full else []
+    return racks + ([(_together("rack", law, over), 1)] if over else [])
+
+
+def _together(name: str, law: Law | None, members: Iterable[tuple[_Senders, int]]) -> _Senders:
+    """Some senders and how many like each, as a unit that shares a delay, if there is one."""
+    participants = 0
+    units: dict[Unit, int] = {}
+    for senders, number in members:
+        participants += senders.participants * number
+        for unit, inside in senders.units:
+            units[unit] = units.get(unit, 0) + inside * number
+    if law is None:
+        return _Senders(participants, tuple(units.items()))
+    return _Senders(0, ((Unit(name, law, participants, tuple(units.items())), 1),))
