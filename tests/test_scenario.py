@@ -102,6 +102,11 @@ SHARED = {
     "site": ("shared_rack", "shared_site"),
 }
 
+SHARED = {
+    "node": ("shared_node", "shared_rack", "shared_site"),
+    "site": ("shared_rack", "shared_site"),
+}
+
 FULL = {
     "name": "full",
     "run": {

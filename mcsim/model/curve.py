@@ -63,7 +63,10 @@ class Curve:
         late = time > self.axis.high
         if late.any():
             further = self.axis.place(time[late]) - place[late]
-            y[late] = -np.inf if self.ended else y[late] + self.y.slope(place[late]) * further
+            # A hazard that no longer falls where it is least has come to a sharp end.
+            slope = self.y.slope(place[late])
+            falls = (slope < 0.0) & (not self.ended)
+            y[late] = np.where(falls, y[late] + np.where(falls, slope, 0.0) * further, -np.inf)
         return np.where(time < self.axis.low, np.inf, y)
 
     def density(self, time: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from mcsim.model.barrier import slowest_of
 from mcsim.model.convolution import Scale, hazard_of_sum
 from mcsim.model.curve_law import law_of
 from mcsim.model.discrete import MOST_VALUES, is_discrete, last_of_discrete, sum_of_discrete
-from mcsim.model.hazard import LEAST, MOST, Quantiles, has_atoms, jumps_of
+from mcsim.model.hazard import LEAST, MOST, Quantiles, has_atoms, jumps_of, probability_between
 from mcsim.model.plan import Delay, Messages, Unit
 
 QUADRATURE = 2.8, -41.0
@@ -77,7 +77,10 @@ class Moved:
 
 @lru_cache(maxsize=64)
 def slowest(messages: Messages) -> Quantiles:
-    """The law of the slowest of some like messages, s."""
+    """The law of the slowest of some like messages, s.
+
+    Raises NotExact where delays that are shared would add up to too many single values.
+    """
     law = _slowest_in(messages, messages.law)
     value = always(law)
     return law if value is None else Constant(value)
@@ -91,10 +94,29 @@ def _slowest_in(unit: Messages | Unit, own: Law) -> Quantiles:
     """
     found: dict[Quantiles, int] = {own: unit.participants} if unit.participants else {}
     for inner, number in unit.units:
-        law = _sum(_slowest_in(inner, own), inner.law)
+        inside = _slowest_in(inner, own)
+        _require_few(inside, inner.law)
+        law = _sum(inside, inner.law)
         found[law] = found.get(law, 0) + number
     laws = [Slowest(law, number) for law, number in found.items()]
     return laws[0] if len(laws) == 1 else _last_of(laws)
+
+
+def _require_few(one: Quantiles, other: Quantiles) -> None:
+    """Raise NotExact where two laws add up to more single values than a curve can tell apart."""
+    number, others = _single_values(one), _single_values(other)
+    if min(number, others) > 1 and number * others > MOST_VALUES:
+        raise NotExact(
+            f"two delays that add up take {number:,} and {others:,} single values with a"
+            f" probability of their own; their sum may take {MOST_VALUES} of them"
+        )
+
+
+def _single_values(law: Quantiles) -> int:
+    """How many values have a probability that is more than what rounding may make of a curve."""
+    values = landmarks(law)
+    own = probability_between(law, np.nextafter(values, -np.inf), values)
+    return int(np.count_nonzero(own > 1e-9))
 
 
 @lru_cache(maxsize=64)
@@ -201,14 +223,9 @@ def _sum(one: Quantiles, other: Quantiles) -> Quantiles:
         if value is not None:
             return law if value == 0.0 else _moved(law, value)
     values, others = landmarks(one), landmarks(other)
-    if values.size * others.size <= MOST_VALUES:
-        if is_discrete(one, values) and is_discrete(other, others):
-            return sum_of_discrete(one, values, other, others)
-    elif has_atoms(one) and has_atoms(other):
-        raise NotExact(
-            f"two delays that add up take {values.size:,} and {others.size:,} single values with a"
-            f" probability of their own; their sum may take {MOST_VALUES} of them"
-        )
+    few = values.size * others.size <= MOST_VALUES
+    if few and is_discrete(one, values) and is_discrete(other, others):
+        return sum_of_discrete(one, values, other, others)
     return sum_of_laws(one, 1.0, other)
 
 
