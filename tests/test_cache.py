@@ -56,6 +56,10 @@ def test_every_kernel_has_one_signature():
     for count in (9, 3000):
         mcsim.run(scenario({"count": count, "jitter": disturbed}, jitter=shared, steps=2_000))
     mcsim.run(scenario({"count": 9, "jitter": jitter}).replace({"run.engine": "exact"}))
+    link = {"bandwidth": 1.0, "latency": 1.0, "delay": {"law": "exponential", "mean": 1}}
+    for parallel in ({}, {"tensor": 2, "pipeline": 2, "microbatches": 2, "activation": 1}):
+        group = {"count": 8, "devices_per_node": 2, "jitter": jitter | {"operation": law}}
+        mcsim.run(scenario(group, workload={"parallel": parallel}, network={"site": link}))
     assert {k.__name__: len(k.signatures) for k in KERNELS if len(k.signatures) > 1} == {}
 
 

@@ -505,3 +505,84 @@ class TestDelaysOfOperations:
         assert stats.ks_2samp(time, expected).pvalue > CHANCE
         expert = found.component_time_mean.sel(component="expert").item()
         assert expert == pytest.approx(6 * 2 * 4 * best)
+
+
+def test_the_culprit_is_the_slowest_device_of_the_slowest_stage():
+    fleet = [{"name": "a", "count": 8}, {"name": "b", "count": 8}]
+    given = scenario(
+        fleet=fleet,
+        parallel={"tensor": 2, "pipeline": 2, "microbatches": 4},
+        jitter={"persistent": {"law": "lognormal", "mean": 1, "cv": 0.1}},
+        run={"steps": 5},
+    )
+    plan, steps = steps_of(given)
+    base = engine_of("sampled", plan).draw(0).base
+    unit = np.concatenate(base).reshape(-1, 2).max(axis=1).reshape(-1, 2)
+    worst = (unit.sum(axis=1) + 3 * unit.max(axis=1)).argmax()
+    device = np.concatenate(base).reshape(-1, 4)[worst].argmax() + 4 * worst
+    assert (steps.culprit == device // 8).all()
+    assert (steps.device == device % 8).all()
+    assert (steps.stage == device % 4 // 2).all()
+    result = mcsim.run(given)
+    assert result.device_run_longest.sel(group="ab"[device // 8]).item() == 5
+
+
+def test_what_sites_share_and_slow_states_reach_pipelines():
+    parallel = {"tensor": 2, "pipeline": 2, "microbatches": 4}
+    always = {"every": "1e-9 s", "duration": "1e9 s", "factor": {"law": "constant", "value": 2}}
+    for key in ("slow", "slow_node", "slow_rack", "slow_site"):
+        found = mcsim.run(scenario(parallel=parallel, jitter={key: always}))
+        assert found.step_time_mean.item() == pytest.approx(2.5), key
+        assert found.component_time_mean.sum().item() == pytest.approx(2.5), key
+    shock = {"every": "1e-3 s", "factor": {"law": "constant", "value": 3}}
+    for key in ("shock", "shock_node", "shock_site"):
+        found = mcsim.run(scenario(parallel=parallel, jitter={key: shock}))
+        assert found.step_time_mean.item() == pytest.approx(3.75), key
+
+
+def test_jitter_that_is_kept_is_kept_in_pipelines():
+    jitter = {"step": LOGNORMAL, "correlation": 0.9}
+    given = scenario(1, jitter=jitter, run={"steps": 4000, "keep": "steps"})
+    time = mcsim.run(given).step_time[0].to_numpy()
+    bare = given.to_dict()
+    del bare["workload"]["parallel"]
+    bare["run"]["engine"] = "sampled"
+    assert np.allclose(time, mcsim.run(mcsim.Scenario.from_dict(bare)).step_time[0], rtol=1e-12)
+    assert np.corrcoef(time[1:], time[:-1])[0, 1] == pytest.approx(0.9, abs=0.05)
+
+
+class TestByLevelAndLink:
+    def test_levels_and_links_are_told_apart(self):
+        fleet = [{"name": name, "count": 8, "site": name} for name in "xy"]
+        given = scenario(
+            fleet=fleet,
+            parallel={"tensor": 2, "pipeline": 2, "microbatches": 4, "buckets": 5},
+            workload={"gradient": "4 GB"},
+            network={"node": {"bandwidth": "4 GB/s"}, "site": {"bandwidth": "1 GB/s"}},
+            **SITES,
+        )
+        found = mcsim.run(given)
+        # A gigabyte a device; each node has one rank of a stage, each site two.
+        assert found.level_time.sel(level="node").to_numpy() == pytest.approx([0.0, 0.0])
+        assert found.level_time.sel(level="site").to_numpy() == pytest.approx([1.0, 1.0])
+        # Two stages, two devices of each: 4 GB there and back between two sites, half each way.
+        assert found.link_time.sel(link="x-y").item() == pytest.approx(4.0)
+        assert "link_time" not in mcsim.run(scenario(parallel={"pipeline": 2}))
+
+    def test_components_of_a_replica_that_is_a_device(self):
+        given = mcsim.Scenario.from_dict(
+            {
+                "name": "bare",
+                "run": {"steps": 3},
+                "workload": {"gradient": "1 GB"},
+                "fleet": [
+                    {"name": n, "device": "custom", "compute": "1 s", "count": 1, "site": n}
+                    for n in "xy"
+                ],
+                **SITES,
+            }
+        )
+        found = mcsim.run(given)
+        series = found.component_time_mean.isel(replicate=0).to_series()
+        assert dict(series) == pytest.approx({"compute": 1.0, "data": 0.0, "sites": 1.02})
+        assert found.group_device.item(0) == "custom"

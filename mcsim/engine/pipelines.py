@@ -110,6 +110,24 @@ class Passed(NamedTuple):
     whole: FloatArray
 
 
+class Latest(NamedTuple):
+    """Of each stage at each site, the pipeline that is last; each shape (stages, sites).
+
+    first_bucket: s, when the last pipeline has its first bucket of gradients. last_bucket: s, when
+    it has all; -inf where there is none. slowest_stage: of that pipeline. culprit, device: the
+    group of the slowest device there, and its number in it. parts: (stages, sites, 4), s, what the
+    pipeline's stage spent on computing, collectives of tensors, of experts, and on waiting for
+    parameters.
+    """
+
+    first_bucket: FloatArray
+    last_bucket: FloatArray
+    slowest_stage: Indices
+    culprit: NDArray[np.int64]
+    device: NDArray[np.int64]
+    parts: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class PipelineReplicate:
     """A cluster whose devices do operations. base: per group, shape (devices,), s."""
@@ -126,6 +144,12 @@ class PipelineReplicate:
         assert self.plan.division is not None
         return self.plan.division
 
+    @property
+    def first_device(self) -> Indices:
+        """Of each group, numbered through all of them."""
+        counts = np.array([group.count for group in self.plan.groups])
+        return np.asarray(np.cumsum(counts) - counts)
+
     def sample(self, first: int, count: int) -> Steps:
         plan, division = self.plan, self.division
         stages, sites = division.placement.stages, len(plan.sites)
@@ -133,7 +157,7 @@ class PipelineReplicate:
         first_bucket, last_bucket = np.full(shape, -np.inf), np.full(shape, -np.inf)
         busy = np.empty((count, len(plan.groups)))
         slowest_stage = np.zeros(shape, np.intp)
-        culprit = np.zeros(shape, np.int64)
+        culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         parts = np.zeros((*shape, 4))
         slow = [
             spells.steps(first, count) if spells is not None else None
@@ -145,16 +169,19 @@ class PipelineReplicate:
         with np.errstate(**OVERFLOW):
             for row in range(count):
                 times, spent = self._times(first + row, row, slow)
-                busy[row] = spent
-                passed = self._pass(times)
+                busy[row] = [each.mean() for each in np.split(spent, self.first_device[1:])]
                 self._collect(
                     times,
-                    passed,
-                    first_bucket[row],
-                    last_bucket[row],
-                    slowest_stage[row],
-                    culprit[row],
-                    parts[row],
+                    spent,
+                    self._pass(times),
+                    Latest(
+                        first_bucket[row],
+                        last_bucket[row],
+                        slowest_stage[row],
+                        culprit[row],
+                        device[row],
+                        parts[row],
+                    ),
                 )
         factors = shared_factors(plan, self.replicate, first, count)
         if factors is not None:
@@ -169,9 +196,13 @@ class PipelineReplicate:
         where = rows, ends.stage, at
         stage_of_site = last_bucket.argmax(axis=1)
         ready = last_bucket.max(axis=1)
-        culprits = np.take_along_axis(culprit, stage_of_site[:, None], axis=1)[:, 0]
         # The very last is what the step waited for, though others may have been ready later.
-        culprits[rows, at] = culprit[where]
+        of_site = np.array(stage_of_site)
+        of_site[rows, at] = ends.stage
+        culprits, devices = (
+            np.take_along_axis(values, of_site[:, None], axis=1)[:, 0]
+            for values in (culprit, device)
+        )
         return Steps(
             ends.time,
             ready,
@@ -179,6 +210,7 @@ class PipelineReplicate:
             np.where(np.arange(sites) == at[:, None], 0.25, 0.5),
             busy,
             self._components(ends.time, ends.among, last_bucket[where], parts[where]),
+            devices,
             stage=slowest_stage[where],
         )
 
@@ -201,17 +233,17 @@ class PipelineReplicate:
         return np.column_stack([found[name] for name in self.plan.components])
 
     def _times(self, step: int, row: int, slow: list[Slowness | None]) -> tuple[Times, FloatArray]:
-        """What all operations of a step take, and the mean time of each group's devices, s."""
+        """What all operations of a step take, and each device's time, through all groups; s."""
         plan, division = self.plan, self.division
         tensor = division.parallel.tensor
         units = division.placement.group.size
         compute = np.empty((units, division.operations))
-        spent = np.empty(len(plan.groups))
+        spent = np.empty(plan.devices)
         first_unit = 0
         for index, group in enumerate(plan.groups):
             base = self._base(index, step, row, slow[index])
             stall, stalled = self._stalls(index, step)
-            each = np.empty(group.count)
+            each = spent[self.first_device[index] :][: group.count]
             table = self.operations[index]
             times = compute[first_unit : first_unit + group.count // tensor]
             together = math.lcm(_TOGETHER, tensor)
@@ -234,7 +266,6 @@ class PipelineReplicate:
                     times[start // tensor : here.stop // tensor],
                     each[here],
                 )
-            spent[index] = each.mean()
             first_unit += group.count // tensor
         tensor_delay = self._of_units(self.delays.get(Purpose.TENSOR_DELAY), step)
         expert_delay = self._of_units(self.delays.get(Purpose.EXPERT_DELAY), step)
@@ -323,7 +354,6 @@ class PipelineReplicate:
         """Send all microbatches through all pipelines."""
         division = self.division
         one, group = division.schedule, division.placement.group
-        latency, busy = np.array([(way.latency, way.busy) for way in division.ways]).T
         pipelines = division.placement.replicas // division.parallel.expert
         shape = (pipelines, division.placement.stages)
         found = Passed(*(np.empty(shape) for _ in Passed._fields))
@@ -341,48 +371,40 @@ class PipelineReplicate:
             np.array(division.expert_time)[group],
             np.array(division.gather),
             division.handing,
-            latency,
-            busy,
+            np.array([way.latency for way in division.ways]),
+            np.array([way.busy for way in division.ways]),
             found,
         )
         return found
 
-    def _collect(
-        self,
-        times: Times,
-        passed: Passed,
-        first_bucket: FloatArray,
-        last_bucket: FloatArray,
-        slowest_stage: Indices,
-        culprit: NDArray[np.int64],
-        parts: FloatArray,
-    ) -> None:
+    def _collect(self, times: Times, spent: FloatArray, passed: Passed, found: Latest) -> None:
         """Of each stage at each site, the pipeline that is last: when, why, and what it did.
 
-        The arrays are of a step, shape (stages, sites), and are filled; parts: and what it spent
-        on computing, collectives of tensors and of experts, and waiting for parameters.
+        spent: shape (devices,), s, of each device through all groups. found: is filled.
         """
         placement, parallel = self.division.placement, self.division.parallel
-        unit = placement.unit
+        unit, tensor = placement.unit, parallel.tensor
         site = placement.site[unit[:: parallel.expert]]
         ahead = passed.final * (1.0 - 1.0 / parallel.buckets)
         gathered = passed.whole - passed.compute - passed.tensor - passed.expert
+        stage = np.arange(placement.stages)
         for at in range(len(self.plan.sites)):
             here = site == at
             end = np.where(here, passed.end, -np.inf)
-            first_bucket[:, at] = np.where(here, passed.end - ahead, -np.inf).max(axis=0)
             last = end.argmax(axis=0)
-            stage = np.arange(last.size)
-            last_bucket[:, at] = end[last, stage]
-            slowest_stage[:, at] = passed.compute[last].argmax(axis=1)
+            found.first_bucket[:, at] = np.where(here, passed.end - ahead, -np.inf).max(axis=0)
+            found.last_bucket[:, at] = end[last, stage]
+            slowest = passed.compute[last].argmax(axis=1)
+            found.slowest_stage[:, at] = slowest
             # Of the replicas that share experts, the one whose operations take longest.
-            of = unit.reshape(len(site), parallel.expert, -1)[last, :, slowest_stage[:, at]]
-            worst = times.compute[of].sum(axis=2).argmax(axis=1)
-            culprit[:, at] = placement.group[of[stage, worst]]
-            for column, values in enumerate(
-                (passed.compute, passed.tensor, passed.expert, gathered)
-            ):
-                parts[:, at, column] = values[last, stage]
+            of = unit.reshape(len(site), parallel.expert, -1)[last, :, slowest]
+            of = of[stage, times.compute[of].sum(axis=2).argmax(axis=1)]
+            group = placement.group[of]
+            found.culprit[:, at] = group
+            worst = spent.reshape(-1, tensor)[of].argmax(axis=1)
+            found.device[:, at] = of * tensor + worst - self.first_device[group]
+            together = (passed.compute, passed.tensor, passed.expert, gathered)
+            found.parts[:, at] = np.stack([values[last, stage] for values in together], axis=-1)
 
 
 Slowness = tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]

@@ -403,6 +403,9 @@ def _one_after_the_other(one: Barrier, other: Barrier) -> Barrier:
         up=total(one.up, other.up),
         down=total(one.down, other.down),
         exchange=together,
+        levels=tuple(
+            (a[0] + b[0], a[1] + b[1]) for a, b in zip(one.levels, other.levels, strict=True)
+        ),
         delays=one.delays + tuple(d for d in other.delays if not d.is_flap),
     )
 

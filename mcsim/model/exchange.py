@@ -33,6 +33,14 @@ class Exchange:
         """Seconds while each link carries only a share of what it can; legs share it fairly."""
         return self._seconds([c * share[l] for c, l in zip(self.capacity, self.link, strict=True)])
 
+    def busy(self) -> list[float]:
+        """Seconds in which each link carries parts in its busier direction, undisturbed."""
+        found = [0.0] * (1 + max(self.link, default=-1))
+        for hop, (capacity, link) in enumerate(zip(self.capacity, self.link, strict=True)):
+            legs = sum(hop in leg for leg in self.legs)
+            found[link] = max(found[link], legs * self.volume / capacity)
+        return found
+
     def _seconds(self, capacity: Sequence[float]) -> float:
         if not self.legs:
             return self.latency

@@ -90,7 +90,12 @@ def barrier_among(
         states = tuple(states_of(link, step_time) for link in used)
         delays += _link_delays(used, len(taking_part), step_time, exchange.undisturbed)
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
-    return Barrier(half, half, exchange, overlap, tuple(delays), states)
+    levels = tuple((_at_level("node", phases), _at_level("site", phases)) for phases in inside)
+    return Barrier(half, half, exchange, overlap, tuple(delays), states, levels)
+
+
+def _at_level(level: str, phases: Sequence[Phase]) -> float:
+    return sum(phase.seconds for phase in phases if phase.level == level)
 
 
 def _inside(network: Network, payload: float, members: Sequence[Members]) -> list[Phase]:

@@ -220,6 +220,7 @@ class Barrier:
     exchange: among the sites.
     overlap: part of a site's compute time that hides communication.
     links: that the exchange uses, in the order of its numbers.
+    levels: s per site, what of `up` and `down` together goes on inside nodes, and among them.
     """
 
     up: tuple[float, ...]
@@ -228,6 +229,7 @@ class Barrier:
     overlap: float
     delays: tuple[Delay, ...]
     links: tuple[LinkPlan, ...] = ()
+    levels: tuple[tuple[float, float], ...] = ()
 
     @property
     def degrading(self) -> list[LinkPlan]:
@@ -301,6 +303,16 @@ class Plan:
         if self.division is not None:
             return self.division.barriers
         return () if self.barrier is None else (self.barrier,)
+
+    @property
+    def link_times(self) -> dict[str, float]:
+        """Seconds of a step in which each link that is used carries gradients, undisturbed."""
+        buckets = 1 if self.division is None else self.division.parallel.buckets
+        found: dict[str, float] = {}
+        for barrier in self.barriers:
+            for link, seconds in zip(barrier.links, barrier.exchange.busy(), strict=True):
+                found[link.name] = found.get(link.name, 0.0) + buckets * seconds
+        return found
 
     @property
     def components(self) -> tuple[str, ...]:

@@ -186,6 +186,14 @@ def _coordinates(summary: Summary, scenario: Scenario) -> dict[str, xr.Variable]
         ),
         "bin_upper": variable(("bin",), summary.bounds[:, 1], "s", "end of the histogram's bin"),
     }
+    if plan.barriers:
+        coordinates["level"] = variable(
+            ("level",), np.array(["node", "site"]), "1", "level of the network inside a site"
+        )
+    if plan.link_times:
+        coordinates["link"] = variable(
+            ("link",), np.array(list(plan.link_times)), "1", "link between sites"
+        )
     if plan.stages > 1:
         coordinates["stage"] = variable(
             ("stage",), np.arange(plan.stages), "1", "stage of the pipelines"

@@ -250,6 +250,14 @@ class Summary:
         return self.share([r.culprits for r in self.replicates])
 
     @cached_property
+    def level_times(self) -> FloatArray:
+        """Shape (sites, levels), s."""
+        buckets = 1 if self.plan.division is None else self.plan.division.parallel.buckets
+        return np.asarray(
+            buckets * np.max([barrier.levels for barrier in self.plan.barriers], axis=0)
+        )
+
+    @cached_property
     def stage_share(self) -> FloatArray:
         return self.share(
             [r.stage_culprits for r in self.replicates if r.stage_culprits is not None]
@@ -519,5 +527,23 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.mean[:, s.components],
         lambda s: s.mean_stderr[:, s.components],
         "of what the step waited for; they add up to the step time",
+    ),
+    Statistic(
+        "level_time",
+        ("site", "level"),
+        "s",
+        "time of the gradient's collective at the level, undisturbed",
+        lambda s: s.level_times,
+        comment="of the slowest stage, hidden or not",
+        is_known=lambda s: bool(s.plan.barriers),
+    ),
+    Statistic(
+        "link_time",
+        ("link",),
+        "s",
+        "time of a step in which the link carries gradients, undisturbed",
+        lambda s: np.array(list(s.plan.link_times.values())),
+        comment="of all stages together, in the direction that carries more",
+        is_known=lambda s: bool(s.plan.link_times),
     ),
 )
