@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import mcsim
+from mcsim.model import lower
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -18,9 +21,12 @@ def blocks(language):
 
 
 def test_the_scenario_loads(tmp_path):
-    (text,) = blocks("toml")
-    (tmp_path / "two.toml").write_text(text)
+    whole, workload = blocks("toml")
+    (tmp_path / "two.toml").write_text(whole)
     assert mcsim.load(tmp_path / "two.toml").fleet[0].count == 16_384
+    parts = [part for part in whole.split("\n\n") if not part.startswith("[workload]")]
+    (tmp_path / "divided.toml").write_text("\n\n".join([*parts, workload]))
+    assert lower(mcsim.load(tmp_path / "divided.toml")).division.placement.replicas == 128
 
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
@@ -43,13 +49,41 @@ def test_the_command_prints_what_is_shown():
     assert found.stdout == expected
 
 
+SMALL = {"run.steps": 200, "run.replicates": 2}
+
+
 def test_the_table_is_that_of_the_bundled_scenarios():
     rows = re.findall(
         r"^\| `([\w-]+)`.*\| ([\d.]+) s \| ([\d.]+) % \| ([\d,]+) \|$", README, re.MULTILINE
     )
-    assert len(rows) == 4
+    assert len(rows) == 5
     for name, step, efficiency, gpus in rows:
-        found = mcsim.run(mcsim.load(name).replace({"run.steps": 200, "run.replicates": 2}))
-        assert abs(float(found.step_time_mean.mean()) - float(step)) < 0.02
-        assert abs(100 * float(found.efficiency.mean()) - float(efficiency)) < 0.1
-        assert abs(float(found.effective_gpus.mean()) / float(gpus.replace(",", "")) - 1) < 2e-3
+        # Where links are down for days, clusters differ much.
+        of_clusters = {"three-campus": 0.04, "three-campus-new-fibre": 0.1}.get(name, 0.0)
+        changes = {} if name == "three-campus" else SMALL
+        found = mcsim.run(mcsim.load(name).replace(changes))
+        time, share = found.step_time_mean.mean().item(), 100 * found.efficiency.mean().item()
+        assert time == pytest.approx(float(step), abs=0.02 + of_clusters)
+        assert share == pytest.approx(float(efficiency), abs=0.1 + of_clusters)
+        devices = found.effective_gpus.mean().item()
+        assert devices == pytest.approx(float(gpus.replace(",", "")), rel=2e-3 + of_clusters / 10)
+
+
+def test_the_table_of_divided_models_is_theirs():
+    rows = re.findall(
+        r"^\| `([\w-]+)`.*\| ([\d,]+)((?: \| [\d.]+(?: s)?){7}) \| ([\d.]+) % \|$",
+        README,
+        re.MULTILINE,
+    )
+    assert len(rows) == 3
+    names = ["compute", "tensor", "expert", "bubble", "data"]
+    for name, devices, times, efficiency in rows:
+        ideal, *spent, step = (float(t.removesuffix(" s")) for t in times.split(" | ")[1:])
+        found = mcsim.run(mcsim.load(name).replace({"run.steps": 4}))
+        component = found.overall_component_time_mean.sel(component=names).to_numpy()
+        component[0] -= float(found.undisturbed_step_time)
+        assert int(found.group_devices.sum()) == int(devices.replace(",", ""))
+        assert float(found.ideal_step_time) == pytest.approx(ideal, abs=0.006)
+        assert component == pytest.approx(spent, abs=0.1)
+        assert float(found.overall_step_time_mean) == pytest.approx(step, abs=0.02)
+        assert 100 * float(found.overall_efficiency) == pytest.approx(float(efficiency), abs=0.3)

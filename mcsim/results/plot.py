@@ -58,16 +58,14 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
 def _draw_causes(axes: Axes, dataset: xr.Dataset) -> None:
     """A waterfall from the ideal step to the real one."""
     start = 0.0
-    for row, (name, seconds, _) in enumerate(causes(dataset)):
+    found = causes(dataset)
+    for row, (name, _, seconds, _) in enumerate(found):
         total = name.startswith(("ideal", "="))
         left = 0.0 if total else start
         axes.barh(row, seconds, left=left, color=_BLUE if total else _RED)
         axes.text(left + seconds, row, f" {seconds:.3g} s", va="center")
         start = left + seconds
-    axes.set_yticks(
-        range(5),
-        ["ideal", "unequal devices", "slowest specimen,\njitter, stalls", "communication", "step"],
-    )
+    axes.set_yticks(range(len(found)), [cause.label for cause in found])
     axes.invert_yaxis()
     axes.margins(x=0.25)
     axes.set_xlabel("time, s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -73,39 +74,52 @@ def _head(dataset: xr.Dataset) -> str:
     )
 
 
+class Cause(NamedTuple):
+    """What a step's time is spent on: in words, in few, and the seconds with their error."""
+
+    name: str
+    label: str
+    seconds: float
+    error: float
+
+
 _CAUSES = {
-    "compute": "+ waiting for the slowest specimen, jitter and stalls",
-    "tensor": "+ collectives of tensor parallelism",
-    "expert": "+ all-to-alls of expert parallelism",
-    "bubble": "+ waiting in the pipeline",
-    "data": "+ communication that compute does not hide",
-    "sites": "+ communication among the sites",
+    "compute": (
+        "+ waiting for the slowest specimen, jitter and stalls",
+        "slowest specimen,\njitter, stalls",
+    ),
+    "tensor": ("+ collectives of tensor parallelism", "tensor collectives"),
+    "expert": ("+ all-to-alls of expert parallelism", "expert all-to-alls"),
+    "bubble": ("+ waiting in the pipeline", "pipeline"),
+    "data": ("+ communication that compute does not hide", "communication"),
+    "sites": ("+ communication among the sites", "among the sites"),
 }
 """What each component adds, but for compute: beyond what it takes undisturbed."""
 _ELSEWHERE = ("tensor", "expert", "bubble", "sites")
 """What many runs do not have."""
 
 
-def causes(dataset: xr.Dataset) -> list[tuple[str, float, float]]:
+def causes(dataset: xr.Dataset) -> list[Cause]:
     """From the ideal to what is achieved: each cause with the seconds it adds and their error."""
     ideal = float(dataset.ideal_step_time)
     equal = float(dataset.undisturbed_step_time)
     found = [
-        ("ideal: nothing disturbs, work by speed, free network", ideal, 0.0),
-        ("+ equal work on unequal devices", equal - ideal, 0.0),
+        Cause("ideal: nothing disturbs, work by speed, free network", "ideal", ideal, 0.0),
+        Cause("+ equal work on unequal devices", "unequal devices", equal - ideal, 0.0),
     ]
     for name in dataset.component.values:
         seconds, error = estimate(dataset.sel(component=name), "component_time_mean")
         if seconds == 0.0 and name in _ELSEWHERE:
             continue
-        found.append((_CAUSES[name], seconds - equal if name == "compute" else seconds, error))
-    return [*found, ("= mean step time", *estimate(dataset, "step_time_mean"))]
+        beyond = seconds - equal if name == "compute" else seconds
+        found.append(Cause(*_CAUSES[name], beyond, error))
+    return [*found, Cause("= mean step time", "step", *estimate(dataset, "step_time_mean"))]
 
 
 def _causes(dataset: xr.Dataset) -> str:
     ideal = float(dataset.ideal_step_time)
     rows = []
-    for name, seconds, error in causes(dataset):
+    for name, _, seconds, error in causes(dataset):
         value, uncertainty = with_error(seconds, error)
         of_ideal = f"{100 * seconds / ideal:.1f} %"
         rows.append([name, value, uncertainty and f"± {uncertainty}", of_ideal])
