@@ -391,6 +391,8 @@ class TestRefused:
             (16, {"virtual_stages": 2}, 'the schedule is not "interleaved"'),
             (16, {"schedule": "interleaved"}, "virtual_stages: is missing"),
             (16, {"tensor": 0}, "tensor: 0 must be at least 1"),
+            (2**31 - 1, {}, "at most 20,000,000 can be placed"),
+            (1_000, {"pipeline": 1_000, "microbatches": 100_000}, "200,000,000 operations a step"),
             (
                 16,
                 {"pipeline": 4, "microbatches": 6, "schedule": "interleaved", "virtual_stages": 2},

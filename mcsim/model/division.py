@@ -30,6 +30,9 @@ from mcsim.scenario.schema import CUSTOM, Network
 from mcsim.scenario.workload import Parallel
 from mcsim.units import show
 
+MOST_OPERATIONS = 1_000_000
+"""Of a pipeline in a step; putting them in order takes three seconds."""
+
 
 @dataclass(frozen=True)
 class Handing:
@@ -105,6 +108,13 @@ def training_of(scenario: Scenario) -> Training | None:
 def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -> Division:
     """A division whose devices send each other nothing that takes time; default: each a replica."""
     parallel = parallel or Parallel()
+    operations = 2 * parallel.pipeline * parallel.microbatches * parallel.virtual_stages
+    if operations > MOST_OPERATIONS:
+        raise _problem(
+            "workload.parallel.microbatches",
+            f"a pipeline does {operations:,} operations a step (two for each stage, microbatch and"
+            f" piece); at most {MOST_OPERATIONS:,} are simulated",
+        )
     schedule = Schedule.of(parallel.pipeline, parallel.microbatches, parallel.virtual_stages)
     pieces = parallel.microbatches * parallel.virtual_stages
     together = 1.0 + parallel.backward

@@ -16,6 +16,9 @@ from mcsim.model.hazard import Indices
 from mcsim.model.plan import Group
 from mcsim.scenario.workload import Parallel
 
+MOST_UNITS = 20_000_000
+"""Units of a fleet; with more, lists of them alone take gigabytes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -43,6 +46,12 @@ def placement_of(parallel: Parallel, groups: Sequence[Group]) -> Placement:
         _require_whole_units(index, group, tensor)
     units = np.array([group.count // tensor for group in groups])
     total = int(units.sum())
+    if total > MOST_UNITS:
+        raise _problem(
+            "tensor",
+            f"{total * tensor:,} devices are {total:,} times `tensor` = {tensor}; at most"
+            f" {MOST_UNITS:,} can be placed",
+        )
     if total % stages:
         raise _problem(
             "pipeline",
