@@ -386,6 +386,7 @@ class TestRefused:
             (18, {"tensor": 4}, "tensor: 4 does not divide the 18 devices of all of"),
             (16, {"tensor": 2, "pipeline": 3}, "no multiple of 3 stages: 4 device"),
             (16, {"expert": 3}, "expert: 3 does not divide the 16 replicas"),
+            (16, {"expert": 4}, "expert: needs a [workload.model] with `experts`"),
             (16, {"pipeline": 2, "placement": "explicit"}, "stages: names 0 group"),
             (16, {"stages": ["a"]}, 'placement is not "explicit"'),
             (16, {"virtual_stages": 2}, 'the schedule is not "interleaved"'),
@@ -485,6 +486,25 @@ class TestDelaysOfOperations:
         time = np.where(schedule.backward, 2 / 9, 1 / 9)[:, None] + np.zeros(3000)
         expected = schedule.ends(time, transfer).max(axis=0)
         assert stats.ks_2samp(found.step_time[0], expected).pvalue > CHANCE
+
+    def test_delays_that_are_shared_add_to_those_of_their_own(self):
+        given = scenario(
+            2,
+            parallel={"pipeline": 2, "activation": "1 MB"},
+            network={
+                "node": {
+                    "bandwidth": "1e6 GB/s",
+                    "delay": self.DELAY | {"mean": "0.2 s"},
+                    "shared_node": self.DELAY | {"mean": "0.3 s"},
+                    "shared_site": {"law": "constant", "value": "0.5 s"},
+                },
+            },
+            run={"steps": 3000, "keep": "steps"},
+        )
+        found = mcsim.run(given).step_time[0]
+        random = np.random.default_rng(6)
+        each = random.exponential(0.2, (2, 3000)) + random.exponential(0.3, (2, 3000)) + 0.5
+        assert stats.ks_2samp(found, 2.0 + each.sum(axis=0)).pvalue > CHANCE
 
     def test_replicas_that_share_experts_meet_in_every_operation(self):
         given = scenario(

@@ -29,7 +29,7 @@ from mcsim.laws import FloatArray
 from mcsim.model.delays import law_of_rounds, slowest, total
 from mcsim.model.division import Division
 from mcsim.model.hazard import Indices
-from mcsim.model.plan import Messages, Plan
+from mcsim.model.plan import Plan
 
 _TOGETHER = 2048
 """Devices whose draws are made at a time: they stay in the cache."""
@@ -65,11 +65,11 @@ class PipelineEngine:
             self._ways = tuple(
                 Operations.of(
                     plan,
-                    total([slowest(Messages("", 0, law, number)) for law, number in way.laws]),
+                    total([slowest(messages) for messages in way.delays]),
                     Purpose.HANDING_DELAY,
                     count,
                 )
-                if way.laws
+                if way.delays
                 else None
                 for way in division.ways
             )

@@ -12,7 +12,8 @@ import numpy as np
 from mcsim.errors import Problem
 from mcsim.laws import Law
 from mcsim.model.choice import choose, cpu_seconds, why_no_law, why_not_exact
-from mcsim.model.division import Division, training_of
+from mcsim.model.dividing import training_of
+from mcsim.model.division import Division
 from mcsim.model.lower import lower
 from mcsim.model.pipeline import bubble_fraction
 from mcsim.model.plan import LinkPlan, Messages, Plan, Shock, Slow

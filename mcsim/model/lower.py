@@ -9,7 +9,7 @@ from typing import Any
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import LAWS
-from mcsim.model.division import division_of, require_memory, training_of
+from mcsim.model.dividing import division_of, require_memory, training_of
 from mcsim.model.network import barrier_of
 from mcsim.model.plan import (
     LEAST_BEYOND,

@@ -136,11 +136,11 @@ def _site_delays(
     for one in phases:
         messages = messages_of(one.level, getattr(network, one.level), site, members, alike)
         if messages is not None and one.rounds:
-            _require_known(messages)
+            require_known(messages)
             yield Delay(index, one.rounds, (messages,))
 
 
-def _require_known(messages: Messages) -> None:
+def require_known(messages: Messages) -> None:
     """Raise ScenarioError where what messages share does not add up to a law."""
     if not messages.units:
         return
@@ -157,9 +157,7 @@ def _link_delays(
 ) -> Iterator[Delay]:
     """Of the links in use: of each message, and where one flaps. across: s, of an exchange."""
     named = [(identity_of(link_name(link)), link) for link in links]
-    delayed = tuple(
-        Messages("link", identity, link.delay, 1) for identity, link in named if link.delay
-    )
+    delayed = link_messages(links)
     # The sites wait for all links together: flaps at the same time cost no more than the longest.
     flapping = tuple(
         Messages("flap", identity, wait_for(link.flap, step_time, across), 1)
@@ -170,6 +168,15 @@ def _link_delays(
         yield Delay(None, RING.rounds(sites), delayed)
     if flapping:
         yield Delay(None, 1, flapping)
+
+
+def link_messages(links: Sequence[Link]) -> tuple[Messages, ...]:
+    """A message over each of some links, where it is delayed."""
+    return tuple(
+        Messages("link", identity_of(link_name(link)), link.delay, 1)
+        for link in links
+        if link.delay
+    )
 
 
 def one_way_latency(link: Link) -> float:

@@ -51,9 +51,7 @@ def messages_of(
     alike: so many collectives go on side by side. None where nothing delays them. Nodes and racks
     that are partly filled have fewer messages.
     """
-    shared = {name: getattr(network, f"shared_{name}", None) for name in ("node", "rack", "site")}
-    if network.delay is None and not any(shared.values()):
-        return None
+    shared = _shared(network)
     racks = []
     for one in members:
         if level == "site":
@@ -61,6 +59,31 @@ def messages_of(
             racks += _racks(one.nodes, one.nodes_per_rack, node, None, shared["rack"])
         elif one.in_node > 1:
             racks += _racks_of_devices(one, alike, shared["node"], shared["rack"])
+    return _messages(level, network, site, racks)
+
+
+def messages_of_a_node(
+    level: str, network: NodeLevel | SiteLevel, site: SitePlan, number: int
+) -> Messages | None:
+    """Some messages that are sent side by side by one node; None where nothing delays them."""
+    shared = _shared(network)
+    node = _together("node", shared["node"], [(_Senders(number), 1)])
+    return _messages(level, network, site, [(_together("rack", shared["rack"], [(node, 1)]), 1)])
+
+
+def _shared(network: NodeLevel | SiteLevel) -> dict[str, Law | None]:
+    return {name: getattr(network, f"shared_{name}", None) for name in ("node", "rack", "site")}
+
+
+def _messages(
+    level: str,
+    network: NodeLevel | SiteLevel,
+    site: SitePlan,
+    racks: Iterable[tuple[_Senders, int]],
+) -> Messages | None:
+    shared = _shared(network)
+    if network.delay is None and not any(shared.values()):
+        return None
     found = _together("site", shared["site"], racks)
     own = network.delay or Constant(0.0)
     return Messages(level, site.identity, own, found.participants, found.units)
