@@ -13,7 +13,7 @@ from mcsim import catalogue
 from mcsim.model import lower
 from mcsim.model.network import goodput
 from mcsim.model.wear import aged
-from mcsim.scenario.schema import Link, Spells
+from mcsim.scenario.network import Link, Spells
 
 YEAR = 365.25 * 86400
 

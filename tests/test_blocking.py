@@ -11,7 +11,7 @@ from oracle import scenario
 from mcsim.engine import simulate
 from mcsim.engine.blocking import LEAST_BATCHES, Blocking
 from mcsim.model import lower
-from mcsim.results.statistics import Summary
+from mcsim.results.estimates import Summary
 
 BLOCK = 64
 

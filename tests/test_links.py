@@ -15,7 +15,7 @@ from mcsim.model.fairness import max_min
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.network import goodput, one_way_latency
 from mcsim.model.queueing import kingman, m_d_1, m_m_1
-from mcsim.scenario.schema import Link
+from mcsim.scenario.network import Link
 
 
 def link(**keys):

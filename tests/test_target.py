@@ -15,7 +15,7 @@ from mcsim.engine.tally import BLOCK
 from mcsim.model import lower
 from mcsim.model.choice import Choice
 from mcsim.results import Cost, label
-from mcsim.results.statistics import over_replicates
+from mcsim.results.estimates import over_replicates
 from mcsim.results.target import next_plan
 
 

@@ -13,7 +13,7 @@ from mcsim.model.plan import Messages
 from mcsim.model.sharing import messages_of_a_node
 from mcsim.model.wear import aged
 from mcsim.model.work import Work
-from mcsim.scenario.schema import NodeLevel, SiteLevel
+from mcsim.scenario.network import NodeLevel, SiteLevel
 
 
 def ways_of(work: Work) -> tuple[Indices, tuple[Handing, ...]]:

@@ -28,17 +28,8 @@ from mcsim.model.plan import (
 )
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import (
-    CUSTOM,
-    MAX_STEPS,
-    CommonJitter,
-    DailySwing,
-    Fleet,
-    Jitter,
-    Run,
-    Shocks,
-    SlowState,
-)
+from mcsim.scenario.jitter import CommonJitter, DailySwing, Jitter, Shocks, SlowState
+from mcsim.scenario.schema import CUSTOM, MAX_STEPS, Fleet, Run
 
 DEFAULT_SITE = "main"
 """The site of a scenario that names none."""

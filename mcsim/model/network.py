@@ -25,7 +25,7 @@ from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan
 from mcsim.model.queueing import WAITS
 from mcsim.model.sharing import Members, messages_of
 from mcsim.model.wear import aged, link_name, states_of, wait_for
-from mcsim.scenario.schema import Link, Network
+from mcsim.scenario.network import Link, Network
 
 Hop = tuple[int, int]
 """A link in one of its directions."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mcsim.laws import Constant, Law
 from mcsim.model.plan import Messages, SitePlan, Unit
-from mcsim.scenario.schema import NodeLevel, SiteLevel
+from mcsim.scenario.network import NodeLevel, SiteLevel
 
 
 @dataclass(frozen=True)

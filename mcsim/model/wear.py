@@ -8,7 +8,7 @@ from dataclasses import replace
 from mcsim import catalogue
 from mcsim.laws import Constant, Exponential, Law, Mixture, WeightedLaw
 from mcsim.model.plan import Chain, LinkPlan, Slow, identity_of
-from mcsim.scenario.schema import Link, Spells
+from mcsim.scenario.network import Link, Spells
 
 
 def aged(link: Link) -> Link:

@@ -9,7 +9,7 @@ from mcsim.model.placement import Placement
 from mcsim.model.plan import Group, SitePlan
 from mcsim.model.training import Training
 from mcsim.scenario import Scenario
-from mcsim.scenario.schema import Network
+from mcsim.scenario.network import Network
 from mcsim.scenario.workload import Parallel
 
 

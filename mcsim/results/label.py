@@ -16,13 +16,8 @@ from mcsim.engine.philox import GENERATOR
 from mcsim.engine.selfcheck import CHANCE, SelfCheck
 from mcsim.engine.tally import Tally
 from mcsim.model.choice import Choice
-from mcsim.results.statistics import (
-    QUANTILES,
-    STATISTICS,
-    Statistic,
-    Summary,
-    overall,
-)
+from mcsim.results.estimates import QUANTILES, Summary
+from mcsim.results.statistics import STATISTICS, Statistic, overall
 from mcsim.results.target import is_reached, relative_error
 from mcsim.scenario import Scenario
 

@@ -10,7 +10,7 @@ import numpy as np
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
 from mcsim.model.plan import QUANTILES_BY_NAME, Plan, Target
-from mcsim.results.statistics import QUANTILES, Summary, over_replicates
+from mcsim.results.estimates import QUANTILES, Summary, over_replicates
 
 _MARGIN = 1.1
 _LEAST_GROWTH, _MOST_GROWTH = 1.3, 10.0

@@ -15,19 +15,12 @@ from mcsim import catalogue, fields
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 from mcsim.scenario.decode import UNREADABLE, Decoder, listing
+from mcsim.scenario.jitter import CommonJitter
 from mcsim.scenario.lines import Origin
+from mcsim.scenario.network import Link, Network
 from mcsim.scenario.overrides import assign
 from mcsim.scenario.part import Part
-from mcsim.scenario.schema import (
-    CUSTOM,
-    CommonJitter,
-    Fleet,
-    Link,
-    Network,
-    Run,
-    Site,
-    Sync,
-)
+from mcsim.scenario.schema import CUSTOM, Fleet, Run, Site, Sync
 from mcsim.scenario.toml import dumps
 from mcsim.scenario.workload import Workload
 from mcsim.suggest import did_you_mean

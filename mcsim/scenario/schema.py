@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-from mcsim import catalogue, fields
-from mcsim.errors import McsimError
-from mcsim.laws import Law
-from mcsim.laws.smallest import smallest
+from mcsim import fields
 from mcsim.scenario.decode import UNREADABLE
+from mcsim.scenario.jitter import Jitter
 from mcsim.scenario.part import LONGEST, MAX_COUNT, SHORTEST, Part
-from mcsim.suggest import did_you_mean
 
 MAX_SEED = 2**64 - 1
 MAX_STEPS = 2**32 - 1
 """A step's number is one 32-bit word of a random number's address."""
 MAX_REPLICATES = 2**24
 """A replicate's number shares a word of the address with the purpose of the draw."""
-MAX_LANES = 1_024
 
 CUSTOM = "custom"
 """The device that is described in the scenario instead of in the catalogue."""
@@ -34,12 +28,6 @@ TARGETS = (
     "communication_time_mean",
 )
 """The statistics whose error `run.target_relative_error` may apply to."""
-
-ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-binary-tree")
-
-
-QUEUES = ("m/m/1", "m/d/1")
-PROTOCOLS = ("go-back-n", "selective-repeat", "tcp")
 
 
 @dataclass(frozen=True)
@@ -106,292 +94,6 @@ class Site(Part):
     """A campus: devices with one local network."""
 
     name: str = fields.text("unique among the sites")
-
-
-@dataclass(frozen=True)
-class Spells(Part):
-    """A state that comes and goes: a Markov chain in time."""
-
-    every: float = fields.quantity(
-        "mean time from the end of a spell to the next of the same unit", "time", above=0
-    )
-    duration: float = fields.quantity("mean time of a spell", "time", above=0)
-
-
-@dataclass(frozen=True)
-class SlowLink(Spells):
-    """A state in which a link has less bandwidth."""
-
-    factor: Law | None = fields.law(
-        "that divides the bandwidth while it lasts, drawn with each spell",
-        None,
-        default=fields.REQUIRED,
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        law = self.factor
-        if not isinstance(law, Law):
-            return
-        if not abs(law.expectation()) < float("inf"):
-            yield "factor", f"the {type(law).name} law has no finite mean with these parameters"
-        if not smallest(law) > 0:
-            yield "factor", f"{smallest(law):g} must be above 0: it divides the bandwidth"
-
-
-@dataclass(frozen=True)
-class Link(Part):
-    """A connection between two sites, the same in both directions."""
-
-    between: tuple[str, str] = fields.names("the two sites", length=2)
-    bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
-    distance: float = fields.quantity("of the sites", "length", default=0.0, at_least=0)
-    route_factor: float = fields.quantity(
-        "length of the cable over the distance", None, default=1.0, at_least=1
-    )
-    medium: str = fields.choice(
-        "what the light travels in", ("silica", "hollow-core"), default="silica"
-    )
-    latency: float = fields.quantity(
-        "of equipment, one way, besides that of the distance", "time", default=0.0, at_least=0
-    )
-    delay: Law | None = fields.law("random delay of one message", "time")
-    utilisation: float = fields.quantity(
-        "share of the bandwidth that other traffic takes, and that messages queue behind",
-        None,
-        default=0.0,
-        at_least=0,
-        below=1,
-        reason="a queue behind a full link never ends",
-    )
-    queue: str = fields.choice(
-        "how messages of `packet` wait for other traffic", QUEUES, default="m/m/1"
-    )
-    loss: float | None = fields.quantity(
-        "probability that a packet is lost; default: by `age`, or none",
-        None,
-        default=None,
-        at_least=0,
-        below=1,
-        reason="nothing arrives where all is lost",
-    )
-    protocol: str = fields.choice(
-        "what a lost packet costs: all in flight are sent again (RoCE), it alone is, or TCP halves"
-        " its rate",
-        PROTOCOLS,
-        default="go-back-n",
-    )
-    packet: float = fields.quantity("what is lost at once", "data", default=4096.0, above=0)
-    connections: int = fields.integer(
-        "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
-    )
-    flap: Spells | None = fields.table(
-        "the link is down, and what is to cross it waits; default: by `age`, or never",
-        Spells,
-        default=None,
-    )
-    lanes: int = fields.integer(
-        "equal channels that share the bandwidth", default=8, at_least=1, at_most=MAX_LANES
-    )
-    lane_failure: Spells | None = fields.table(
-        "a lane is down, but never the last one; default: by `age`, or never", Spells, default=None
-    )
-    slow: SlowLink | None = fields.table("the link has less bandwidth", SlowLink, default=None)
-    age: float | None = fields.quantity(
-        "gives loss, flap and lane_failure, where they are not given (`mcsim list ageing`)",
-        "time",
-        default=None,
-        at_least=0,
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        ends = self.between
-        if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
-            yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
-        if self.lane_failure is not None and self.lanes == 1:
-            yield "lane_failure", "changes nothing: the last lane never fails; give more `lanes`"
-        if self.age is not None and self.age is not UNREADABLE:
-            try:
-                catalogue.aged(self.age)
-            except McsimError as error:
-                yield "age", str(error)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Level(Part):
-    """What the levels of the network inside a site have in common."""
-
-    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
-    delay: Law | None = fields.law("random delay of one message", "time")
-    algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeLevel(Level):
-    """The network among the devices of a node."""
-
-    bandwidth: float | None = fields.quantity(
-        "per device and direction; default: the catalogue's", "rate", default=None, above=0
-    )
-    shared_node: Law | None = fields.law(
-        "random delay of all messages of a node in a round, besides their own", "time"
-    )
-    shared_rack: Law | None = fields.law("the same, of all messages of a rack", "time")
-    shared_site: Law | None = fields.law("the same, of all messages of a site", "time")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SiteLevel(Level):
-    """The network among the nodes of a site; each device has an adapter of its own."""
-
-    bandwidth: float = fields.quantity("per device and direction", "rate", above=0)
-    shared_rack: Law | None = fields.law(
-        "random delay of all messages of a rack in a round, besides their own", "time"
-    )
-    shared_site: Law | None = fields.law("the same, of all messages of a site", "time")
-
-
-@dataclass(frozen=True)
-class Network(Part):
-    """The levels of the network below the links; an absent level costs nothing."""
-
-    node: NodeLevel | None = fields.table("inside the NVLink domain", NodeLevel, default=None)
-    site: SiteLevel | None = fields.table("between the nodes of a site", SiteLevel, default=None)
-
-
-@dataclass(frozen=True)
-class SlowState(Part):
-    """A state in which a unit is slow for a while, and then no more: a Markov chain in time."""
-
-    catalogue: str | None = fields.text(
-        "a published disturbance, for what is not given here", default=None
-    )
-    every: float | None = fields.quantity(
-        "mean time from the end of a spell to the next of the same unit",
-        "time",
-        default=None,
-        above=0,
-    )
-    duration: float | None = fields.quantity("mean time of a spell", "time", default=None, above=0)
-    factor: Law | None = fields.law(
-        "of the compute time while it lasts, drawn with each spell", None
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        yield from _without_mean(self, ("factor",))
-        yield from _published(self, ("every", "duration", "factor"))
-
-
-def _published(part: Any, needed: Sequence[str]) -> Iterable[tuple[str, str]]:
-    """What is wrong with the disturbance that a part takes from the catalogue, or missing where it
-    takes none."""
-    name = part.catalogue
-    if name is UNREADABLE:
-        return
-    if name is None:
-        specs = {field.name: fields.spec_of(field) for field in dataclasses.fields(part)}
-        for key in needed:
-            if getattr(part, key) is None:
-                yield "", f"`{key}` is missing ({specs[key].doc})"
-        return
-    known = [n for n, d in catalogue.disturbances().items() if set(needed) <= set(d.figures)]
-    if name not in known:
-        there = f"there are {', '.join(known)}"
-        yield "catalogue", f'unknown disturbance "{name}"{did_you_mean(name, known)}; {there}'
-
-
-@dataclass(frozen=True)
-class Shocks(Part):
-    """What makes a unit slow for one step, at any time."""
-
-    every: float = fields.quantity("mean time between two of the same unit", "time", above=0)
-    factor: Law | None = fields.law(
-        "of the compute time of that step, drawn with each", None, default=fields.REQUIRED
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        return _without_mean(self, ("factor",))
-
-
-def _without_mean(part: Part, keys: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """The keys of laws that have no mean."""
-    for key in keys:
-        law = getattr(part, key)
-        if isinstance(law, Law) and not abs(law.expectation()) < float("inf"):
-            yield key, f"the {type(law).name} law has no finite mean with these parameters"
-
-
-@dataclass(frozen=True)
-class Jitter(Part):
-    """What disturbs a device. All laws but `stall` are of factors of the compute time."""
-
-    persistent: Law | None = fields.law("of each device, drawn once a replicate", None)
-    node: Law | None = fields.law("shared by a node, drawn once a replicate", None)
-    rack: Law | None = fields.law("shared by a rack, drawn once a replicate", None)
-    site: Law | None = fields.law("shared by a site, drawn once a replicate", None)
-    step: Law | None = fields.law("of each device in each step", None)
-    operation: Law | None = fields.law(
-        "of each device in each forward or backward pass of [workload.parallel]", None
-    )
-    correlation: float | None = fields.quantity(
-        "probability that a device keeps the factor of `step` from the step before",
-        None,
-        default=None,
-        at_least=0,
-        below=1,
-        reason="or none is ever drawn anew; what lasts for ever is `persistent`",
-    )
-    stall: Law | None = fields.law("added to each device in each step", "time")
-    slow: SlowState | None = fields.table("of single devices", SlowState, default=None)
-    slow_node: SlowState | None = fields.table("of whole nodes", SlowState, default=None)
-    slow_rack: SlowState | None = fields.table("of whole racks", SlowState, default=None)
-    shock: Shocks | None = fields.table("of single devices", Shocks, default=None)
-    shock_node: Shocks | None = fields.table("of whole nodes", Shocks, default=None)
-    shock_rack: Shocks | None = fields.table("of whole racks", Shocks, default=None)
-
-    elsewhere = MappingProxyType(
-        dict.fromkeys(
-            ("slow_site", "shock_site", "daily"),
-            "belongs into the scenario's [jitter]: the groups of a site share it",
-        )
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        return _without_mean(
-            self, ("persistent", "node", "rack", "site", "step", "operation", "stall")
-        )
-
-
-@dataclass(frozen=True)
-class DailySwing(Part):
-    """A swing of all times with the time of day: 1 + amplitude cos(2 pi (t - peak) / period)."""
-
-    catalogue: str | None = fields.text(
-        "a published swing, for what is not given here", default=None
-    )
-    amplitude: float | None = fields.quantity(
-        "half of the swing, as a part of the mean", None, default=None, at_least=0, below=1
-    )
-    peak: float | None = fields.quantity(
-        "time after the start of the run when all is slowest; default: 0 h, or the catalogue's",
-        "time",
-        default=None,
-        at_least=0,
-    )
-    period: float | None = fields.quantity(
-        "from one peak to the next; default: 24 h", "time", default=None, at_least=1e-9
-    )
-
-    def faults(self) -> Iterable[tuple[str, str]]:
-        return _published(self, ("amplitude",))
-
-
-@dataclass(frozen=True)
-class CommonJitter(Jitter):
-    """What disturbs all groups, and what sites share: all times of their devices, stalls too."""
-
-    slow_site: SlowState | None = fields.table("of whole sites", SlowState, default=None)
-    shock_site: Shocks | None = fields.table("of whole sites", Shocks, default=None)
-    daily: DailySwing | None = fields.table("of all sites together", DailySwing, default=None)
 
 
 @dataclass(frozen=True)
