@@ -58,6 +58,12 @@ def test_undisturbed_a_step_is_the_work_and_the_bubble(tensor, stages, microbatc
     assert found.drop(["compute", "bubble"]).abs().max() == 0.0
 
 
+def test_interleaved_means_two_pieces_unless_it_is_said():
+    parallel = {"pipeline": 4, "microbatches": 8, "schedule": "interleaved"}
+    found = mcsim.run(scenario(parallel=parallel)).step_time_mean.item()
+    assert found == pytest.approx(1 + 3 / 16, rel=1e-12)
+
+
 def oracle(schedule, unit, number, compute, added):
     """Pipeline by pipeline, from the plain recursion."""
     ends = np.empty(unit.shape)
@@ -390,7 +396,7 @@ class TestRefused:
             (16, {"pipeline": 2, "placement": "explicit"}, "stages: names 0 group"),
             (16, {"stages": ["a"]}, 'placement is not "explicit"'),
             (16, {"virtual_stages": 2}, 'the schedule is not "interleaved"'),
-            (16, {"schedule": "interleaved"}, "virtual_stages: is missing"),
+            (16, {"schedule": "interleaved", "virtual_stages": 1}, "1 must be at least 2"),
             (16, {"tensor": 0}, "tensor: 0 must be at least 1"),
             (2**31 - 1, {}, "at most 20,000,000 can be placed"),
             (1_000, {"pipeline": 1_000, "microbatches": 100_000}, "200,000,000 operations a step"),
@@ -608,3 +614,20 @@ class TestByLevelAndLink:
         series = found.component_time_mean.isel(replicate=0).to_series()
         assert dict(series) == pytest.approx({"compute": 1.0, "data": 0.0, "sites": 1.02})
         assert found.group_device.item(0) == "custom"
+
+
+def test_all_stages_wait_for_a_flap_together():
+    """One exponential wait where the link is down, however many stages and buckets there are."""
+    flap = {"every": "1e-3 s", "duration": "10 s"}
+    given = scenario(
+        fleet=APART,
+        parallel={"pipeline": 4, "buckets": 8},
+        workload={"gradient": 1},
+        run={"steps": 3000, "keep": "steps"},
+        **{**SITES, "link": [SITES["link"][0] | {"flap": flap, "latency": 0}]},
+    )
+    # Down in 99.99 % of the time, and again before the next step of 1 s in 9.5 % of the steps.
+    down = 1e4 / (1e4 + 1) * -np.expm1(-(1 / 1e-3 + 1 / 10))
+    waits = mcsim.run(given).step_time[0].to_numpy() - 4.0
+    assert stats.kstest(waits[waits > 1e-6], stats.expon(scale=10).cdf).pvalue > CHANCE
+    assert np.mean(waits > 1e-6) == pytest.approx(down, abs=5 * (0.25 / 3000) ** 0.5)

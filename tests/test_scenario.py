@@ -324,7 +324,7 @@ OTHER = {
 # What must be changed at the same time.
 AT_ONCE = {
     "workload.parallel.pipeline": {"workload.parallel.stages": ["own"] * 4},
-    "workload.parallel.schedule": {"workload.parallel.virtual_stages": 1},
+    "workload.parallel.schedule": {"workload.parallel.virtual_stages": None},
     "workload.parallel.placement": {"workload.parallel.stages": None},
 }
 

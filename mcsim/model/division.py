@@ -86,7 +86,7 @@ class Division:
 def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -> Division:
     """A division whose devices send each other nothing that takes time; default: each a replica."""
     parallel = parallel or Parallel()
-    operations = 2 * parallel.pipeline * parallel.microbatches * parallel.virtual_stages
+    operations = 2 * parallel.pipeline * parallel.microbatches * parallel.chunks
     if operations > MOST_OPERATIONS:
         message = (
             f"a pipeline does {operations:,} operations a step (two for each stage, microbatch and"
@@ -94,8 +94,8 @@ def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -
         )
         problem = Problem("workload.parallel.microbatches", message)
         raise ScenarioError("scenario", [problem])
-    schedule = Schedule.of(parallel.pipeline, parallel.microbatches, parallel.virtual_stages)
-    pieces = parallel.microbatches * parallel.virtual_stages
+    schedule = Schedule.of(parallel.pipeline, parallel.microbatches, parallel.chunks)
+    pieces = parallel.microbatches * parallel.chunks
     together = 1.0 + parallel.backward
     placement = placement_of(parallel, groups)
     nothing = (0.0,) * len(groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +24,20 @@ def barriers_of(work: Work) -> tuple[Barrier, ...]:
         buckets = work.parallel.buckets
         one = [_barrier(work, stage, size / buckets, apart) for size, apart in payloads]
         found.append(one[0] if len(one) == 1 else _one_after_the_other(*one))
-    # A link that is down is down for all stages: they wait for it together, once.
-    others = (replace(b, delays=tuple(d for d in b.delays if not d.is_flap)) for b in found[1:])
-    return (found[0], *others)
+    return tuple(_with_flaps_once(found))
+
+
+def _with_flaps_once(barriers: Sequence[Barrier]) -> Iterator[Barrier]:
+    """A link that is down is down for all stages: they wait for it together, once."""
+    waited = False
+    for barrier in barriers:
+        flaps = any(delay.is_flap for delay in barrier.delays)
+        if flaps and waited:
+            rest = tuple(delay for delay in barrier.delays if not delay.is_flap)
+            yield replace(barrier, delays=rest)
+        else:
+            yield barrier
+        waited |= flaps
 
 
 def _gradients(work: Work) -> list[tuple[float, int]]:

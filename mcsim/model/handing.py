@@ -45,7 +45,7 @@ def ways_of(work: Work) -> tuple[Indices, tuple[Handing, ...]]:
         ways.append(Handing(site.latency, busy, _delays(work, "site", site)))
         handing[~same_node & (start == end)] = len(ways) - 1
     crosses = start != end
-    if work.parallel.virtual_stages == 1:
+    if work.parallel.chunks == 1:
         # The last stage hands on nothing.
         crosses[:, -1] = False
     pairs, count = np.unique(

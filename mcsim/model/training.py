@@ -102,7 +102,7 @@ class Training:
         piece of the model."""
         if self.parallel.zero < 3:
             return 0.0
-        return (self.dense + self.expert) * _WIDTH / self.parallel.virtual_stages
+        return (self.dense + self.expert) * _WIDTH / self.parallel.chunks
 
     def memory(self) -> dict[str, float]:
         """Bytes on a device of the first stage, which holds most, by what they are for."""
@@ -124,7 +124,7 @@ class Training:
     def _activations(self) -> float:
         """Of the microbatches that the first stage holds at once: as many as there are stages."""
         model, parallel = self.model, self.parallel
-        stages, chunks = parallel.pipeline, parallel.virtual_stages
+        stages, chunks = parallel.pipeline, parallel.chunks
         layers = model.layers * min(parallel.microbatches, stages) / stages
         if chunks > 1:
             layers = model.layers * (1 + (stages - 1) / (stages * chunks))

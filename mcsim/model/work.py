@@ -33,4 +33,4 @@ class Work:
     def layers(self) -> float:
         """Of a device's piece of the model."""
         assert self.training is not None
-        return self.training.model.layers / (self.parallel.pipeline * self.parallel.virtual_stages)
+        return self.training.model.layers / (self.parallel.pipeline * self.parallel.chunks)

@@ -79,8 +79,12 @@ class Parallel(Part):
         "of a replica in a step", default=1, at_least=1, at_most=100_000
     )
     schedule: str = fields.choice("of the pipeline", ("1f1b", "interleaved"), default="1f1b")
-    virtual_stages: int = fields.integer(
-        "pieces of the model on each device, if interleaved", default=1, at_least=1, at_most=1_000
+    virtual_stages: int | None = fields.integer(
+        "pieces of the model on each device, if interleaved; default: 2",
+        default=None,
+        at_least=2,
+        at_most=1_000,
+        reason="with one there is nothing to interleave",
     )
     backward: float = fields.quantity(
         "time of a backward pass over that of a forward pass", None, default=2.0, above=0
@@ -113,13 +117,15 @@ class Parallel(Part):
         at_least=0,
     )
 
+    @property
+    def chunks(self) -> int:
+        """Pieces of the model on each device."""
+        return (self.virtual_stages or 2) if self.schedule == "interleaved" else 1
+
     def faults(self) -> Iterable[tuple[str, str]]:
         interleaved = self.schedule == "interleaved"
-        if UNREADABLE not in (self.schedule, self.virtual_stages):
-            if interleaved and self.virtual_stages == 1:
-                yield "virtual_stages", "is missing: how many pieces each device interleaves"
-            if not interleaved and self.virtual_stages > 1:
-                yield "virtual_stages", 'is given, but the schedule is not "interleaved"'
+        if self.schedule == "1f1b" and self.virtual_stages is not None:
+            yield "virtual_stages", 'is given, but the schedule is not "interleaved"'
         known = UNREADABLE not in (self.microbatches, self.pipeline, self.schedule)
         if known and interleaved and self.microbatches % self.pipeline:
             yield (
