@@ -9,7 +9,9 @@ import pytest
 from scipy import stats
 
 import mcsim
+from mcsim.engine.draws import complete
 from mcsim.engine.engines import engine_of
+from mcsim.engine.philox import Purpose, key_of, word_3
 from mcsim.engine.pipelines import Passed, Times, run_pipelines
 from mcsim.engine.simulate import simulate
 from mcsim.errors import ScenarioError
@@ -631,3 +633,33 @@ def test_all_stages_wait_for_a_flap_together():
     waits = mcsim.run(given).step_time[0].to_numpy() - 4.0
     assert stats.kstest(waits[waits > 1e-6], stats.expon(scale=10).cdf).pvalue > CHANCE
     assert np.mean(waits > 1e-6) == pytest.approx(down, abs=5 * (0.25 / 3000) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        LOGNORMAL,
+        {"law": "pareto", "scale": 1, "alpha": 3},
+        {"law": "empirical", "table": "v100-sgemm"},
+        {"law": "exponential", "mean": 1},
+    ],
+    ids=lambda law: law["law"],
+)
+def test_operations_are_the_quantiles_of_their_draws(law):
+    """Tables in single precision against the law in double, draw by draw, rare ones included."""
+    given = scenario(600, parallel={"microbatches": 9}, jitter={"operation": law})
+    plan = lower(given)
+    group = plan.groups[0]
+    (table,) = engine_of("sampled", plan).draw(3).operations
+    for step in (0, 1, 10**6):
+        found = table.values(3, group.identity, step, 0, 600)
+        # Eighteen operations, numbered in eights.
+        operation, device = np.divmod(np.arange(18 * 600), 600)
+        number = (24 * step + operation).astype(np.uint32)
+        last = word_3(3, Purpose.OPERATION)
+        drawn, rare = complete(device, number, np.uint32(group.identity), last, *key_of(plan.seed))
+        exact = group.operation.quantile(drawn).reshape(18, 600)
+        # A word has 32 bits of a draw that is not rare.
+        error = 1e-6 * (exact + table.table.scale) + 2e-9
+        assert np.all(np.abs(found - exact) <= error)
+        assert rare.any()

@@ -86,13 +86,11 @@ def _of_members(
     plan: Plan, group: Group, slow: Slow | Shock, replicate: int, first: int, count: int
 ) -> Spells:
     """The spells of all devices of the units that are slow as a whole."""
-    number, size = group.count, 1
-    if slow.level == "node":
-        number, size = group.nodes, group.devices_per_node
+    size = 1 if slow.level == "device" else group.devices_per_node
     if slow.level == "rack":
-        number, size = group.racks, group.devices_per_node * group.nodes_per_rack
+        size *= group.nodes_per_rack
     address = Address(plan.seed, replicate, group.identity, purpose_of(slow))
-    spells = unit_spells(slow, number, address, first, count)
+    spells = unit_spells(slow, group.units(slow.level), address, first, count)
     if size == 1:
         return spells
     # All devices of the unit, the last of which may be partly filled.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mcsim.model.maximum import reason_against
-from mcsim.model.plan import Plan
+from mcsim.model.plan import Plan, Slow
 
 # Measured on two cores at 2.6 GHz by `make bench`, rounded up; other machines differ.
 _SAMPLED_PER_DRAW = 0.15e-6
@@ -14,6 +14,9 @@ _SAMPLED_PER_GROUP_AND_STEP = 1e-6
 _SAMPLED_PER_SITE_AND_STEP = 1.5e-6
 _SAMPLED_PER_DRAW_AND_STEP = 0.025e-9
 _COUNTED_PER_DRAW_AND_STEP = 2.5e-9
+_SLOW_PER_DEVICE_AND_STEP = 110e-9
+_REFRESH_OF_A_UNIT = 50e-9
+_KEPT_PER_DEVICE_AND_STEP = 0.08e-9
 _OPERATION = 1e-9
 _OPERATION_DRAWN = 2e-9
 _OPERATION_PASSED = 15e-9
@@ -108,6 +111,12 @@ def cpu_seconds(plan: Plan, engine: str) -> float:
     each = _SAMPLED_PER_REPLICATE + _SAMPLED_PER_DRAW * plan.draws
     per_step = _SAMPLED_PER_GROUP_AND_STEP * groups + _SAMPLED_PER_SITE_AND_STEP * sites
     per_step += _SAMPLED_PER_DRAW_AND_STEP * plan.draws
+    for group in plan.groups:
+        per_step += _KEPT_PER_DEVICE_AND_STEP * group.count * (group.correlation > 0)
+        for slow in group.slow:
+            refresh = slow.refresh if isinstance(slow, Slow) else slow.share
+            per_step += _SLOW_PER_DEVICE_AND_STEP * slow.share * group.count
+            per_step += _REFRESH_OF_A_UNIT * refresh * group.units(slow.level)
     if plan.keep == "devices":
         per_step += _COUNTED_PER_DRAW_AND_STEP * plan.draws
     return plan.replicates * each + steps * per_step

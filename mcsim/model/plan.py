@@ -113,6 +113,10 @@ class Group:
         """Racks, the last of which may be partly filled."""
         return -(-self.nodes // self.nodes_per_rack)
 
+    def units(self, level: Level) -> int:
+        """Devices, nodes or racks; one site."""
+        return {"device": self.count, "node": self.nodes, "rack": self.racks, "site": 1}[level]
+
 
 @dataclass(frozen=True)
 class SitePlan:
