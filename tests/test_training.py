@@ -129,3 +129,20 @@ def test_parameters_that_are_gathered_set_the_pace_where_the_network_is_slow():
     # scattered gradients, half of what is gathered together with them.
     share = 14e9 / 8 * (1 - 1 / 128) / 1e9
     assert result.step_time_mean.item() == pytest.approx(3 * share)
+
+
+def test_the_utilisation_is_what_is_left_of_the_peak():
+    found = mcsim.run(given().replace({"run.steps": 2}))
+    assert found.mfu.item() == pytest.approx(0.4, rel=1e-12)
+    pipelined = {"pipeline": 4, "microbatches": 4, "zero": 3}
+    found = mcsim.run(given(pipelined).replace({"run.steps": 2}))
+    assert found.mfu.item() == pytest.approx(0.4 / (1 + 3 / 4), rel=1e-12)
+    mixed = given(count=1536).to_dict()
+    mixed["fleet"].append(mixed["fleet"][0] | {"name": "b", "device": "gb200", "count": 512})
+    mixed = mcsim.Scenario.from_dict(mixed).replace({"run.steps": 2})
+    # Equal work: the fast devices wait for the others.
+    peak = (1536 * 989.4 + 512 * 2500) / 2048
+    assert mcsim.run(mixed).mfu.item() == pytest.approx(0.4 * 989.4 / peak, rel=1e-12)
+    assert "mfu" not in mcsim.run(
+        mixed.replace({"fleet[1].device": "custom", "fleet[1].compute": 1})
+    )

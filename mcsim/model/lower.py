@@ -26,6 +26,7 @@ from mcsim.model.plan import (
     identity_of,
     require_distinct,
 )
+from mcsim.model.training import Training
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
 from mcsim.scenario.jitter import CommonJitter, DailySwing, Jitter, Shocks, SlowState
@@ -66,6 +67,7 @@ def _lowered(scenario: Scenario) -> Plan:
     jitter = scenario.jitter or CommonJitter()
     require_distinct("link", (link_name(link) for link in scenario.link))
     division = division_of(scenario, sites, groups)
+    training, ideal = training_of(scenario), balanced_time(groups)
     plan = Plan(
         seed=scenario.run.seed,
         steps=scenario.run.steps,
@@ -84,13 +86,13 @@ def _lowered(scenario: Scenario) -> Plan:
             sites,
             groups,
         ),
-        ideal_step_time=balanced_time(groups),
+        ideal_step_time=ideal,
         target=_target(scenario.run),
         slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], step_time),
         daily=_daily(jitter.daily, step_time),
         division=division,
+        ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal),
     )
-    training = training_of(scenario)
     if training is not None:
         require_memory(scenario, training.memory())
     _require_addresses(scenario, plan)
@@ -173,6 +175,16 @@ def _target(run: Run) -> Target | None:
         run.max_steps or max(MOST_STEPS, run.steps),
         run.max_replicates or max(clusters, run.replicates),
     )
+
+
+def _ideal_mfu(scenario: Scenario, training: Training, ideal: float) -> float | None:
+    """Operations of the model in an ideal step over what the fleet's peak would do in it."""
+    peak = 0.0
+    for fleet in scenario.fleet:
+        if fleet.device == CUSTOM:
+            return None
+        peak += fleet.count * catalogue.device(fleet.device).peak[scenario.workload.precision]
+    return training.operations_per_token * training.model.batch / (peak * ideal)
 
 
 def balanced_time(groups: tuple[Group, ...]) -> float:

@@ -284,7 +284,9 @@ class Plan:
     speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
     replicates are what is wanted. division: None where every device is a replica of its own.
     slow_sites: what makes whole sites slow for a while, each alike but at times of its own. daily:
-    what swings with the time of day. Both multiply all that the devices of a site do.
+    what swings with the time of day. Both multiply all that the devices of a site do. ideal_mfu:
+    what part of the fleet's peak the model's operations are in an ideal step; None where either is
+    not known.
     """
 
     seed: int
@@ -300,6 +302,7 @@ class Plan:
     division: Division | None = None
     slow_sites: tuple[Slow | Shock, ...] = ()
     daily: Daily | None = None
+    ideal_mfu: float | None = None
 
     @property
     def barriers(self) -> tuple[Barrier, ...]:

@@ -126,6 +126,13 @@ class Summary:
             return np.where(self.slowdown > 0, np.minimum(1 / self.slowdown, 1.0), np.nan)
 
     @cached_property
+    def mfu(self) -> FloatArray:
+        assert self.plan.ideal_mfu is not None
+        with np.errstate(divide="ignore"):
+            found = np.where(self.slowdown > 0, self.plan.ideal_mfu / self.slowdown, np.nan)
+        return np.asarray(found)
+
+    @cached_property
     def bits(self) -> int:
         """How finely the Dataset's bins divide an octave: as the file's size allows."""
         for bits in range(FINEST, COARSEST, -1):

@@ -139,6 +139,17 @@ STATISTICS: tuple[Statistic, ...] = (
         bounded=True,
     ),
     Statistic(
+        "mfu",
+        ("replicate",),
+        "1",
+        "model FLOPs utilisation: operations of the model over what the fleet's peak would do",
+        lambda s: s.mfu,
+        lambda s: s.mfu * s.relative_stderr,
+        "operations as of workload.model, without any that are done twice",
+        bounded=True,
+        is_known=lambda s: s.plan.ideal_mfu is not None,
+    ),
+    Statistic(
         "straggler_share",
         ("replicate", "group"),
         "1",

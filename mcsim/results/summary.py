@@ -130,9 +130,12 @@ def _causes(dataset: xr.Dataset) -> str:
     gpus, gpus_error = estimate(dataset, "effective_gpus")
     devices = int(dataset.group_devices.sum())
     effective, around = with_error(gpus, gpus_error)
+    of_peak = ""
+    if "mfu" in dataset:
+        of_peak = f"; {percent(*estimate(dataset, 'mfu'))} of the fleet's peak (MFU)"
     return (
         f"{whole}\n\nefficiency {percent(share, share_error)}:"
-        f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}"
+        f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}{of_peak}"
     )
 
 
