@@ -257,3 +257,13 @@ def test_impossible_links_are_refused(keys, message):
     }
     with pytest.raises(ScenarioError, match=message):
         scenario({"count": 1, "site": "a"}, {"count": 1, "site": "b"}, **parts)
+
+
+def test_kingmans_queue_waits_by_both_variations():
+    """A packet of 1 MB takes 10 us; at a utilisation of 0.8 it waits four times that, times the
+    mean of the squared coefficients of variation."""
+    keys = {"packet": 1e6, "utilisation": 0.8, "queue": "kingman"}
+    assert one_way_latency(link(**keys)) == pytest.approx(40e-6)
+    assert one_way_latency(link(**keys, service_cv=0.0)) == pytest.approx(20e-6)
+    assert one_way_latency(link(**keys, arrival_cv=3.0, service_cv=1.0)) == pytest.approx(200e-6)
+    assert list(link(arrival_cv=2.0).faults()) != []

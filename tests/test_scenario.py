@@ -165,7 +165,9 @@ FULL = {
             "latency": "1 us",
             "delay": LAW,
             "utilisation": 0.5,
-            "queue": "m/d/1",
+            "queue": "kingman",
+            "arrival_cv": 2,
+            "service_cv": 0.5,
             "loss": 1e-6,
             "protocol": "tcp",
             "packet": 9000,
@@ -306,6 +308,8 @@ OTHER = {
     "link[0].delay": OTHER_LAW,
     "link[0].utilisation": 0.25,
     "link[0].queue": "m/m/1",
+    "link[0].arrival_cv": 3,
+    "link[0].service_cv": 0,
     "link[0].loss": 1e-5,
     "link[0].protocol": "go-back-n",
     "link[0].packet": 4096,
@@ -323,6 +327,7 @@ OTHER = {
 
 # What must be changed at the same time.
 AT_ONCE = {
+    "link[0].queue": {"link[0].arrival_cv": None, "link[0].service_cv": None},
     "workload.parallel.pipeline": {"workload.parallel.stages": ["own"] * 4},
     "workload.parallel.schedule": {"workload.parallel.virtual_stages": None},
     "workload.parallel.placement": {"workload.parallel.stages": None},
@@ -637,8 +642,9 @@ class TestWhatTheHashDependsOn:
         ],
     )
     def test_a_default_may_be_left_out(self, path, full):
-        # A table whose keys do not hang together.
-        plain = full.replace({"workload.parallel": {"tensor": 2}})
+        # Without keys that need others.
+        free = {"link[0].arrival_cv": None, "link[0].service_cv": None}
+        plain = full.replace({"workload.parallel": {"tensor": 2}, **free})
         assert same(plain.replace({path: FIELDS[path].default}), plain.replace({path: None}))
 
     @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from mcsim.model.delays import slowest
 from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
 from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
-from mcsim.model.queueing import WAITS
+from mcsim.model.queueing import wait
 from mcsim.model.sharing import Members, messages_of
 from mcsim.model.wear import aged, link_name, states_of, wait_for
 from mcsim.scenario.network import Link, Network
@@ -182,7 +182,8 @@ def link_messages(links: Sequence[Link]) -> tuple[Messages, ...]:
 def one_way_latency(link: Link) -> float:
     """Seconds that a bit takes over a link: its route, equipment, and other traffic before it."""
     speed = catalogue.medium(link.medium).speed
-    queue = WAITS[link.queue](link.utilisation, link.packet / link.bandwidth)
+    cvs = (1.0 if cv is None else cv for cv in (link.arrival_cv, link.service_cv))
+    queue = wait(link.queue, link.utilisation, link.packet / link.bandwidth, *cvs)
     return link.distance * link.route_factor / speed + link.latency + queue
 
 

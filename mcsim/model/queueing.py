@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-
 
 def kingman(utilisation: float, service: float, arrivals_cv2: float, service_cv2: float) -> float:
     """The mean wait at a single server, s; exact for Poisson arrivals.
@@ -19,6 +16,15 @@ def kingman(utilisation: float, service: float, arrivals_cv2: float, service_cv2
     return utilisation / (1.0 - utilisation) * 0.5 * (arrivals_cv2 + service_cv2) * service
 
 
+def wait(
+    queue: str, utilisation: float, service: float, arrival_cv: float, service_cv: float
+) -> float:
+    """The mean wait in a queue of a name, s; the coefficients of variation are Kingman's."""
+    if queue == "kingman":
+        return kingman(utilisation, service, arrival_cv**2, service_cv**2)
+    return {"m/m/1": m_m_1, "m/d/1": m_d_1}[queue](utilisation, service)
+
+
 def m_m_1(utilisation: float, service: float) -> float:
     """The mean wait with Poisson arrivals and exponential service, s."""
     return kingman(utilisation, service, 1.0, 1.0)
@@ -27,9 +33,3 @@ def m_m_1(utilisation: float, service: float) -> float:
 def m_d_1(utilisation: float, service: float) -> float:
     """The mean wait with Poisson arrivals of messages of one size, s."""
     return kingman(utilisation, service, 1.0, 0.0)
-
-
-WAITS: Mapping[str, Callable[[float, float], float]] = MappingProxyType(
-    {"m/m/1": m_m_1, "m/d/1": m_d_1}
-)
-"""The mean wait for (utilisation, service) by the queue's name."""

@@ -17,7 +17,7 @@ MAX_LANES = 1_024
 ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-binary-tree")
 
 
-QUEUES = ("m/m/1", "m/d/1")
+QUEUES = ("m/m/1", "m/d/1", "kingman")
 PROTOCOLS = ("go-back-n", "selective-repeat", "tcp")
 
 
@@ -79,6 +79,20 @@ class Link(Part):
     queue: str = fields.choice(
         "how messages of `packet` wait for other traffic", QUEUES, default="m/m/1"
     )
+    arrival_cv: float | None = fields.quantity(
+        "of the times between packets of other traffic: sd / mean; Kingman's formula, default 1",
+        None,
+        default=None,
+        at_least=0,
+        at_most=1000,
+    )
+    service_cv: float | None = fields.quantity(
+        "of the time that a packet takes; Kingman's formula, default 1",
+        None,
+        default=None,
+        at_least=0,
+        at_most=1000,
+    )
     loss: float | None = fields.quantity(
         "probability that a packet is lost; default: by `age`, or none",
         None,
@@ -117,6 +131,9 @@ class Link(Part):
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
+        for key in ("arrival_cv", "service_cv"):
+            if getattr(self, key) is not None and self.queue in ("m/m/1", "m/d/1"):
+                yield key, f'is given, but the queue "{self.queue}" has its own; use "kingman"'
         ends = self.between
         if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
