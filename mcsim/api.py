@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mcsim.errors import Problem, SelfCheckWarning
+from mcsim.errors import Problem
 from mcsim.scenario import Scenario, load_scenario, parse_scenario
 from mcsim.signature import is_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from mcsim.engine import Engine, Tally
-    from mcsim.model import Plan
-    from mcsim.model.choice import Choice
     from mcsim.model.step_law import StepLaw
 
 
@@ -49,57 +43,12 @@ def run(
     Raises ScenarioError, and SimulationError where times overflow. Warns with SelfCheckWarning
     where the two engines disagree.
     """
-    from mcsim.engine import check_by_law
-    from mcsim.model import lower
-    from mcsim.results import Cost, label
-    from mcsim.threads import available_threads
+    from mcsim.batch import advance
+    from mcsim.results import label
 
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
-    threads = available_threads() if threads is None else threads
-    wall, cpu = time.perf_counter(), time.process_time()
-    plan = lower(scenario)
-    tally, choice, engine = _simulate(scenario, plan, threads, progress)
-    checked = check_by_law(tally.plan, engine, threads)
-    cost = Cost(choice, threads, time.perf_counter() - wall, time.process_time() - cpu)
-    if checked.outcome == "failed":
-        warnings.warn(checked.message, SelfCheckWarning, stacklevel=2)
-    return label(tally, scenario, cost, checked)
-
-
-def _simulate(
-    scenario: Scenario, plan: Plan, threads: int, progress: Callable[[int, int], None] | None
-) -> tuple[Tally, Choice, Engine]:
-    """The tally of a plan, until its target is reached, and the engine that it is from."""
-    from mcsim.engine import engine_of, simulate
-    from mcsim.model.choice import Choice, choose
-    from mcsim.model.estimate import fits
-    from mcsim.model.maximum import NotExact
-    from mcsim.results import next_plan
-
-    choice = choose(plan)
-    try:
-        engine = engine_of(choice.engine, plan)
-        tally = simulate(plan, threads=threads, progress=progress, engine=engine)
-        while (larger := next_plan(tally)) is not None and fits(larger, threads):
-            earlier: Tally | None = tally
-            cheapest = choose(larger)
-            if cheapest.engine != choice.engine:
-                # What is sampled already would be a small part, from other random numbers.
-                choice, earlier = cheapest, None
-                engine = engine_of(choice.engine, larger)
-            tally = simulate(
-                larger, threads=threads, progress=progress, engine=engine, earlier=earlier
-            )
-    except NotExact as impossible:
-        reason = f"the exact engine cannot do this: {impossible}"
-        if plan.engine == "exact":
-            message = f'{reason}; use "auto" or "sampled"'
-            raise scenario.error([Problem("run.engine", message)]) from None
-        choice = Choice("sampled", reason)
-        sampled = dataclasses.replace(plan, engine="sampled")
-        tally, _, engine = _simulate(scenario, sampled, threads, progress)
-    return tally, choice, engine
+    return label(advance(scenario, threads=threads, progress=progress))
 
 
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:

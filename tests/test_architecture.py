@@ -30,8 +30,9 @@ ALLOWED = {
         {"errors", "units", "laws", "scenario", "model", "engine", "signature", "tables"},
         {"numpy", "scipy", "xarray", "netCDF4", "matplotlib"},
     ),
+    "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
     "api": (
-        {"errors", "scenario", "model", "engine", "results", "signature", "threads"},
+        {"errors", "scenario", "model", "engine", "results", "batch", "signature"},
         {"xarray"},
     ),
     "cli": (
@@ -40,6 +41,7 @@ ALLOWED = {
             "units",
             "fields",
             "api",
+            "batch",
             "catalogue",
             "laws",
             "scenario",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from oracle import scenario
 
 from mcsim.engine import simulate
 from mcsim.engine.blocking import LEAST_BATCHES, Blocking
+from mcsim.engine.pairwise import Pairwise
 from mcsim.model import lower
 from mcsim.results.estimates import Summary
 
@@ -17,11 +19,11 @@ BLOCK = 64
 
 
 def summed(values):
-    parts = [Blocking.of(values[at : at + BLOCK], BLOCK) for at in range(0, len(values), BLOCK)]
-    found = parts[0]
-    for part in parts[1:]:
-        found = found.joined(part)
-    return found
+    parts = [
+        Pairwise.of(number, Blocking.of(values[at : at + BLOCK], BLOCK))
+        for number, at in enumerate(range(0, len(values), BLOCK))
+    ]
+    return reduce(Pairwise.joined, parts).total()
 
 
 @pytest.mark.parametrize("count", [1, 5, 64, 65, 128, 640, 1000, 64 * 37 + 11])

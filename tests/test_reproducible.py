@@ -15,8 +15,8 @@ from oracle import scenario
 
 import mcsim
 from mcsim.engine import simulate
-from mcsim.engine.tally import BLOCK
 from mcsim.model import lower
+from mcsim.model.choice import MOST_A_BLOCK as BLOCK
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 JITTER = {

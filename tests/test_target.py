@@ -11,10 +11,10 @@ from oracle import scenario
 
 import mcsim
 from mcsim.engine import SelfCheck, engine_of, simulate
-from mcsim.engine.tally import BLOCK
 from mcsim.model import lower
+from mcsim.model.choice import MOST_A_BLOCK as BLOCK
 from mcsim.model.choice import Choice
-from mcsim.results import Cost, label
+from mcsim.results import Cost, Part, label
 from mcsim.results.estimates import over_replicates
 from mcsim.results.target import next_plan
 
@@ -233,8 +233,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(fleet, replicates):
 
     def unchecked(seed, steps, replicates):
         asked = scenario(fleet, seed=seed, steps=steps, replicates=replicates)
-        cost = Cost(Choice("sampled", ""), 1, 0.0, 0.0)
-        return label(simulate(lower(asked)), asked, cost, SelfCheck(0, math.nan, math.nan, "none"))
+        none = SelfCheck(0, math.nan, math.nan, "none")
+        return label(Part(asked, simulate(lower(asked)), Choice("sampled", ""), Cost(), none))
 
     def values(of):
         return np.append(of("step_time_quantile").sel(quantile=[0.5, 0.9]), of("step_time_mean"))

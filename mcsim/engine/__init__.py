@@ -2,15 +2,19 @@
 
 from mcsim.engine.engines import engine_of, step_law
 from mcsim.engine.selfcheck import SelfCheck, check_by_law
-from mcsim.engine.simulate import Progress, simulate
+from mcsim.engine.simulate import Progress, Stopped, simulate
 from mcsim.engine.steps import Engine
-from mcsim.engine.tally import Tally
+from mcsim.engine.tally import OverlapError, Span, Tally, blocks_of
 
 __all__ = [
     "Engine",
+    "OverlapError",
     "Progress",
     "SelfCheck",
+    "Span",
+    "Stopped",
     "Tally",
+    "blocks_of",
     "check_by_law",
     "engine_of",
     "simulate",

@@ -9,6 +9,7 @@ Physics 91 (1989).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 
@@ -20,15 +21,11 @@ LEAST_BATCHES = 32
 
 @dataclass(frozen=True)
 class Level:
-    """Batch means of one length: their number, mean and squared deviations, shape (columns,).
-
-    waiting: a batch that has no partner yet; None if there is none, or batches are never paired.
-    """
+    """Batch means of one length: their number, mean and squared deviations, shape (columns,)."""
 
     count: int
     mean: FloatArray
     second: FloatArray
-    waiting: FloatArray | None = None
 
     @classmethod
     def of(cls, batches: FloatArray) -> Level:
@@ -41,24 +38,22 @@ class Level:
     def joined(self, other: Level) -> Level:
         """Of the batches of both."""
         if other.count == 0 or self.count == 0:
-            more = self if other.count == 0 else other
-            return Level(more.count, more.mean, more.second, self.waiting)
+            return self if other.count == 0 else other
         n = self.count + other.count
         d = other.mean - self.mean
         return Level(
             n,
             self.mean + d * (other.count / n),
             self.second + other.second + d**2 * (self.count * other.count / n),
-            self.waiting,
         )
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """Batches of every length, from one step on; the last of some blocks may be a part of one.
+    """Batches of every length, from one step on.
 
-    levels: of batches of 1, 2, 4, ... steps. whole: the mean of a single whole block, which is
-    paired with others; None where there are several already, or a part of one.
+    levels: of batches of 1, 2, 4, ... steps. whole: the mean of all steps, where their number is a
+    power of two and they are one batch, of the last level; else None.
     """
 
     levels: tuple[Level, ...]
@@ -66,43 +61,24 @@ class Blocking:
 
     @classmethod
     def of(cls, values: FloatArray, block: int) -> Blocking:
-        """Of the steps of at most a block. values: shape (steps, columns)."""
+        """Of the steps of a block, or of the beginning of one. values: shape (steps, columns)."""
         levels, batches = [], values
         for _ in range(block.bit_length()):
             levels.append(Level.of(batches))
             pairs = len(batches) // 2
             batches = 0.5 * (batches[0 : 2 * pairs : 2] + batches[1 : 2 * pairs : 2])
-        whole = values.mean(axis=0) if len(values) == block else None
-        return cls(tuple(levels), whole)
+        return cls(tuple(levels), values.mean(axis=0) if len(values) == block else None)
 
     def joined(self, other: Blocking) -> Blocking:
-        """Of these steps and those of the one block that follows, or of a part of it."""
-        short = len(other.levels)
-        mine = self._opened()
-        levels = [a.joined(b) for a, b in zip(mine.levels, other.levels, strict=False)]
-        levels += mine.levels[short:]
-        batch = other.whole
-        place = short - 1
-        while batch is not None:
-            here = levels[place]
-            if here.waiting is None:
-                levels[place] = Level(here.count, here.mean, here.second, batch)
-                break
-            levels[place] = Level(here.count, here.mean, here.second)
-            batch = 0.5 * (here.waiting + batch)
-            place += 1
-            if place == len(levels):
-                levels.append(Level.of(batch[None, :]))
-            else:
-                levels[place] = levels[place].joined(Level.of(batch[None, :]))
-        return Blocking(tuple(levels))
-
-    def _opened(self) -> Blocking:
-        """With a single whole block waiting for its partner."""
-        if self.whole is None:
-            return self
-        *below, last = self.levels
-        return Blocking((*below, Level(last.count, last.mean, last.second, self.whole)))
+        """Of these steps and those that follow; two batches that are the halves of one make it."""
+        levels = [
+            a.joined(b) if a and b else a or b for a, b in zip_longest(self.levels, other.levels)
+        ]
+        alike = len(self.levels) == len(other.levels)
+        if self.whole is None or other.whole is None or not alike:
+            return Blocking(tuple(levels))
+        whole = 0.5 * (self.whole + other.whole)
+        return Blocking((*levels, Level.of(whole[None, :])), whole)
 
     def inefficiency(self) -> FloatArray:
         """How many times larger the variance of the mean is than that of independent steps.

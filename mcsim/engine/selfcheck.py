@@ -18,9 +18,8 @@ import numpy as np
 from mcsim.engine.exact import ExactEngine, site_laws
 from mcsim.engine.sampled import SampledEngine, sample_steps
 from mcsim.engine.steps import Engine
-from mcsim.engine.tally import BLOCK
 from mcsim.laws import FloatArray
-from mcsim.model.choice import cpu_seconds, why_no_law
+from mcsim.model.choice import MOST_A_BLOCK, cpu_seconds, sampled_seconds, why_no_law
 from mcsim.model.maximum import MaximumLaw, NotExact
 from mcsim.model.plan import Plan
 
@@ -28,7 +27,8 @@ CHANCE = 1e-6
 """How often a check fails although both engines are right."""
 
 _SHARE = 0.05
-_LEAST_STEPS, _MOST_STEPS = 4 * BLOCK, 64 * BLOCK
+_AT_A_TIME = MOST_A_BLOCK
+_LEAST_STEPS, _MOST_STEPS = 4 * _AT_A_TIME, 64 * _AT_A_TIME
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
 
     def ready(first: int) -> FloatArray:
         # Last arrivals alone, whatever a run keeps.
-        return sample_steps(replicate.cluster, first, BLOCK, replicate.start).ready
+        return sample_steps(replicate.cluster, first, _AT_A_TIME, replicate.start).ready
 
     with ThreadPoolExecutor(threads, "mcsim") as pool:
-        steps = range(0, _affordable(plan, engine.name), BLOCK)
+        steps = range(0, _affordable(plan, engine.name), _AT_A_TIME)
         return compare(laws, np.concatenate(list(pool.map(ready, steps))))
 
 
@@ -115,6 +115,5 @@ def deviation_of(law: MaximumLaw, values: FloatArray) -> float:
 
 def _affordable(plan: Plan, engine: str) -> int:
     spent = cpu_seconds(plan, engine)
-    each = cpu_seconds(plan, "sampled") / (plan.steps * plan.replicates)
-    blocks = int(_SHARE * spent / each / BLOCK)
-    return min(max(blocks * BLOCK, _LEAST_STEPS), _MOST_STEPS)
+    times = int(_SHARE * spent / sampled_seconds(plan) / _AT_A_TIME)
+    return min(max(times * _AT_A_TIME, _LEAST_STEPS), _MOST_STEPS)

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from mcsim.engine.ends import OVERFLOW
 from mcsim.engine.engines import sampled_engine
 from mcsim.engine.steps import Engine, Replicate, Steps
-from mcsim.engine.tally import BLOCK, Sums, Tally
-from mcsim.model.choice import cpu_seconds
+from mcsim.engine.tally import Span, Sums, Tally, neighbours_joined
+from mcsim.model.choice import sampled_seconds, steps_a_block
 from mcsim.model.plan import Plan
 from mcsim.threads import available_threads
 
@@ -25,8 +26,24 @@ _MOST_AT_ONCE = 2e10
 _LONGEST_PIECE, _WORTH_DIVIDING = 0.5, 0.05
 """s, that a thread samples at a time; and that a task takes which is divided among threads."""
 
+Result = TypeVar("Result")
+
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps asked for, over all replicates."""
+
+Watch = Callable[[Tally], None]
+"""Called now and then with what is done; the tally is the same every time, and grows."""
+
+_LOOK = 0.1
+"""s, after which a run that is to stop does."""
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """A run was stopped before all of it was done; `tally` is what was."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(f"stopped after {tally.steps} steps")
+        self.tally = tally
 
 
 def simulate(
@@ -36,25 +53,30 @@ def simulate(
     progress: Progress | None = None,
     engine: Engine | None = None,
     earlier: Tally | None = None,
+    blocks: range | None = None,
+    watch: Watch | None = None,
+    stop: Callable[[], bool] | None = None,
     tile: int | None = None,
 ) -> Tally:
-    """Every step of every replicate.
+    """Every step of every replicate, or some of them.
 
     threads: default all that are available. engine: default the sampled one. earlier: the tally
-    of the same plan with fewer steps or replicates, which are not sampled again. tile: at most so
-    many steps are sampled at a time; default as is fastest. None of them changes a bit of the
-    result (but the engine).
-    Raises SimulationError where times overflow, ValueError for less than one thread.
+    of the same plan, perhaps with fewer steps or replicates; what it holds is not sampled again.
+    blocks: only these of `blocks_of` the plan. watch: is told what is done. stop: asked often
+    whether to. tile: at most so many steps are sampled at a time; default as is fastest. None of
+    them changes a bit of what is sampled (but the engine).
+    Raises SimulationError where times overflow, Stopped when `stop` says so, ValueError for less
+    than one thread.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     threads = threads or available_threads()
     engine = engine or sampled_engine(plan)
-    whole = _what_is_known(plan, earlier)
-    tasks = _what_is_left(plan, whole, threads)
-    last: list[Sums | None] = [None] * plan.replicates
-    steps = plan.replicates * plan.steps
-    steps_done = steps - sum(task.count for task in tasks)
+    tally = Tally(plan) if earlier is None else earlier.begun(plan)
+    tasks = _what_is_left(plan, tally.missing(blocks), threads)
+    steps_left = sum(task.count for task in tasks)
+    steps = steps_left + tally.steps
+    steps_done = tally.steps
 
     def done(count: int) -> None:
         nonlocal steps_done
@@ -62,23 +84,20 @@ def simulate(
         if progress is not None:
             progress(steps_done, steps)
 
-    with ThreadPoolExecutor(threads, "mcsim") as pool:
-        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile, done):
-            for sums in parts:
-                if sums.moments.count == BLOCK:
-                    before = whole[task.replicate]
-                    whole[task.replicate] = sums if before is None else before.joined(sums)
-                else:
-                    last[task.replicate] = sums
-    return Tally(plan, [_joined(*pair) for pair in zip(whole, last, strict=True)], whole)
+    def go_on() -> None:
+        if stop is not None and stop():
+            raise Stopped(tally)
 
-
-def _joined(whole: Sums | None, last: Sums | None) -> Sums:
-    if whole is not None and last is not None:
-        return whole.joined(last)
-    either = whole or last
-    assert either is not None
-    return either
+    pool = ThreadPoolExecutor(threads, "mcsim")
+    try:
+        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile, done, go_on):
+            tally.add(task.replicate, parts)
+            if watch is not None:
+                watch(tally)
+    finally:
+        # Whoever stops does not wait for what is being sampled.
+        pool.shutdown(wait=False, cancel_futures=True)
+    return tally
 
 
 @dataclass(frozen=True)
@@ -90,29 +109,21 @@ class Task:
     count: int
 
 
-def _what_is_known(plan: Plan, earlier: Tally | None) -> list[Sums | None]:
-    """Of each replicate the sums of the blocks that are not sampled again."""
-    whole: list[Sums | None] = [None] * plan.replicates
-    if earlier is not None:
-        whole[: len(earlier.whole)] = earlier.whole
-    return whole
-
-
-def _what_is_left(plan: Plan, whole: Sequence[Sums | None], threads: int) -> list[Task]:
+def _what_is_left(plan: Plan, missing: Sequence[Span], threads: int) -> list[Task]:
     """The steps to sample.
 
     Several blocks are one task where there are many: threads then meet less often, at the
     interpreter's lock.
     """
-    starts = [0 if sums is None else sums.moments.count for sums in whole]
-    blocks = sum(-(-(plan.steps - start) // BLOCK) for start in starts)
+    block = steps_a_block(plan)
+    blocks = sum(end - first for _, first, end in missing)
     together = min(_MOST_TOGETHER, blocks // (_TASKS_A_THREAD * threads))
-    together = min(together, int(_MOST_AT_ONCE / (BLOCK * plan.devices)))
-    size = BLOCK * (1 if plan.keep == "devices" else max(together, 1))
+    together = min(together, int(_MOST_AT_ONCE / (block * plan.devices)))
+    size = block * (1 if plan.keep == "devices" else max(together, 1))
     return [
-        Task(replicate, first, min(size, plan.steps - first))
-        for replicate, start in enumerate(starts)
-        for first in range(start, plan.steps, size)
+        Task(replicate, first, min(size, min(end * block, plan.steps) - first))
+        for replicate, start, end in missing
+        for first in range(start * block, min(end * block, plan.steps), size)
     ]
 
 
@@ -124,10 +135,11 @@ def _in_order(
     tasks: Sequence[Task],
     tile: int | None,
     done: Callable[[int], None],
+    go_on: Callable[[], None],
 ) -> Iterator[tuple[Task, list[Sums]]]:
     """The sums of the tasks' blocks, in their order, a few tasks ahead on the pool's threads.
 
-    done: is told of steps that have been sampled.
+    done: is told of steps that have been sampled. go_on: asked often, and raises to stop.
     """
     waiting = iter(tasks)
     running: deque[tuple[Task, list[Future[Steps]], Future[list[Sums]]]] = deque()
@@ -140,11 +152,13 @@ def _in_order(
         cluster = drawn[task.replicate]
         pieces = _pieces(plan, task, len(tasks), threads, tile)
         if len(pieces) == 1:
-            running.append((task, [], pool.submit(_sums, plan, lambda: [_sample(cluster, task)])))
+            running.append(
+                (task, [], pool.submit(_sums, plan, task, lambda: [_sample(cluster, task)]))
+            )
             return
         # Pieces come before what waits for them, so that a thread is never kept from them.
         parts = [pool.submit(_sample, cluster, piece) for piece in pieces]
-        sums = pool.submit(_sums, plan, lambda: [part.result() for part in parts])
+        sums = pool.submit(_sums, plan, task, lambda: [part.result() for part in parts])
         running.append((task, parts, sums))
 
     try:
@@ -153,8 +167,8 @@ def _in_order(
         while running:
             task, parts, future = running[0]
             for part in parts:
-                done(len(part.result().time))
-            sums = future.result()
+                done(len(_result(part, go_on).time))
+            sums = _result(future, go_on)
             running.popleft()
             if not parts:
                 done(task.count)
@@ -170,10 +184,20 @@ def _in_order(
                 part.cancel()
 
 
+def _result(future: Future[Result], go_on: Callable[[], None]) -> Result:
+    while True:
+        go_on()
+        try:
+            return future.result(_LOOK)
+        except TimeoutError:
+            if future.done():
+                raise
+
+
 def _pieces(plan: Plan, task: Task, tasks: int, threads: int, tile: int | None) -> list[Task]:
     """What is sampled at a time: all of a task, or less where a step takes long, or where there
     are too few tasks for all threads."""
-    seconds = cpu_seconds(plan, "sampled") / (plan.steps * plan.replicates)
+    seconds = sampled_seconds(plan)
     size = max(int(_LONGEST_PIECE / seconds), 1)
     if tasks < 2 * threads and task.count * seconds > _WORTH_DIVIDING:
         size = min(size, -(-task.count // (2 * threads)))
@@ -194,9 +218,11 @@ def _sample(drawn: Future[Replicate], task: Task) -> Steps:
     return drawn.result().sample(task.first, task.count)
 
 
-def _sums(plan: Plan, parts: Callable[[], list[Steps]]) -> list[Sums]:
-    """Of each block of a task."""
+def _sums(plan: Plan, task: Task, parts: Callable[[], list[Steps]]) -> list[Sums]:
+    """Of the blocks of a task: joined, but for a last one that is not full."""
     first, *others = parts()
     steps = first.joined(*others)
-    count = len(steps.time)
-    return [Sums.of(plan, steps.part(at, BLOCK)) for at in range(0, count, BLOCK)]
+    size = steps_a_block(plan)
+    blocks = range(0, task.count, size)
+    sums = [Sums.of(plan, steps.part(at, size), (task.first + at) // size) for at in blocks]
+    return neighbours_joined(task.replicate, sums, size)

@@ -25,6 +25,11 @@ _EXACT_PER_SITE = 40e-3
 _EXACT_PER_DEVICE = 0.3e-6
 _EXACT_PER_SITE_AND_STEP = 0.35e-6
 
+MOST_A_BLOCK = 1024
+"""Steps that are summed together where a step is short."""
+_LONGEST_BLOCK = 4.0
+"""s, that a block may take on one core: what is lost, at most, where a run is killed."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -97,26 +102,43 @@ def choose(plan: Plan) -> Choice:
 def cpu_seconds(plan: Plan, engine: str) -> float:
     """Expected time of all steps on one core, once the kernels are compiled; s."""
     steps = float(plan.steps * plan.replicates)
-    groups, sites = len(plan.groups), len(plan.sites)
     if engine == "exact":
+        sites = len(plan.sites)
         stalls = any(group.stall is not None for group in plan.groups)
         each = _EXACT_PER_SITE * sites + _EXACT_PER_DEVICE * plan.devices
         per_step = _EXACT_PER_SITE_AND_STEP * sites
         return _EXACT_WITH_STALLS * stalls + plan.replicates * each + steps * per_step
+    each = _SAMPLED_PER_REPLICATE
+    if plan.division is None:
+        each += _SAMPLED_PER_DRAW * plan.draws
+    return plan.replicates * each + steps * sampled_seconds(plan)
+
+
+def sampled_seconds(plan: Plan) -> float:
+    """Expected time of one step on one core, sampled; s."""
     if plan.division is not None:
         units = plan.devices / plan.division.parallel.tensor
         per_operation = _OPERATION * plan.devices + _OPERATION_PASSED * units
-        per_step = per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
-        return plan.replicates * _SAMPLED_PER_REPLICATE + steps * per_step
-    each = _SAMPLED_PER_REPLICATE + _SAMPLED_PER_DRAW * plan.draws
-    per_step = _SAMPLED_PER_GROUP_AND_STEP * groups + _SAMPLED_PER_SITE_AND_STEP * sites
-    per_step += _SAMPLED_PER_DRAW_AND_STEP * plan.draws
+        return per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
+    seconds = _SAMPLED_PER_GROUP_AND_STEP * len(plan.groups)
+    seconds += _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
+    seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws
     for group in plan.groups:
-        per_step += _KEPT_PER_DEVICE_AND_STEP * group.count * (group.correlation > 0)
+        seconds += _KEPT_PER_DEVICE_AND_STEP * group.count * (group.correlation > 0)
         for slow in group.slow:
             refresh = slow.refresh if isinstance(slow, Slow) else slow.share
-            per_step += _SLOW_PER_DEVICE_AND_STEP * slow.share * group.count
-            per_step += _REFRESH_OF_A_UNIT * refresh * group.units(slow.level)
+            seconds += _SLOW_PER_DEVICE_AND_STEP * slow.share * group.count
+            seconds += _REFRESH_OF_A_UNIT * refresh * group.units(slow.level)
     if plan.keep == "devices":
-        per_step += _COUNTED_PER_DRAW_AND_STEP * plan.draws
-    return plan.replicates * each + steps * per_step
+        seconds += _COUNTED_PER_DRAW_AND_STEP * plan.draws
+    return seconds
+
+
+def steps_a_block(plan: Plan) -> int:
+    """Steps that are summed together, the least that a run can be divided into.
+
+    A power of two. It depends on the cost of a step, not on how many there are, nor on who samples
+    them, so that neither does a bit of a result.
+    """
+    affordable = int(_LONGEST_BLOCK / sampled_seconds(plan))
+    return min(1 << max(affordable.bit_length() - 1, 0), MOST_A_BLOCK)

@@ -1,20 +1,25 @@
 """What comes out: labelled Datasets, and files that are whole or not there."""
 
 from mcsim.results.files import check_writable, discard_temporaries
-from mcsim.results.label import Cost, label
+from mcsim.results.label import label, label_piece
 from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
+from mcsim.results.part import Cost, Part
 from mcsim.results.summary import confidence_interval, summarise
+from mcsim.results.sums import read as read_part
 from mcsim.results.target import next_plan
 
 __all__ = [
     "Cost",
+    "Part",
     "check_output",
     "check_writable",
     "confidence_interval",
     "discard_temporaries",
     "label",
+    "label_piece",
     "next_plan",
     "open_result",
+    "read_part",
     "stored_scenario",
     "summarise",
     "write",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
@@ -13,10 +10,11 @@ import xarray as xr
 
 from mcsim.engine.histogram import COARSEST, SMALLEST, edges_of
 from mcsim.engine.philox import GENERATOR
-from mcsim.engine.selfcheck import CHANCE, SelfCheck
+from mcsim.engine.selfcheck import CHANCE
 from mcsim.engine.tally import Tally
-from mcsim.model.choice import Choice
+from mcsim.model.choice import steps_a_block
 from mcsim.results.estimates import QUANTILES, Summary
+from mcsim.results.part import Part
 from mcsim.results.statistics import STATISTICS, Statistic, overall
 from mcsim.results.target import is_reached, relative_error
 from mcsim.scenario import Scenario
@@ -24,18 +22,9 @@ from mcsim.scenario import Scenario
 _LIBRARIES = ("numba", "numpy", "scipy", "xarray", "netCDF4")
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a run took. choice: the engine. threads: at most so many at once."""
-
-    choice: Choice
-    threads: int
-    wall_seconds: float
-    cpu_seconds: float
-
-
-def label(tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck) -> xr.Dataset:
-    """The Dataset of a run: every statistic with its standard error, and the provenance."""
+def label(part: Part) -> xr.Dataset:
+    """The Dataset of a whole run: every statistic with its standard error, and the provenance."""
+    tally = part.tally
     summary = Summary(tally)
     variables: dict[str, xr.Variable] = {}
     for statistic in STATISTICS:
@@ -47,11 +36,33 @@ def label(tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck) -> xr.
         times = np.array([sums.step_time for sums in tally.replicates])
         attrs = {"units": "s", "long_name": "time of each step"}
         variables["step_time"] = xr.Variable(("replicate", "step"), times, attrs)
-    coordinates = _coordinates(summary, scenario)
+    coordinates = _coordinates(summary, part.scenario)
     if tally.plan.keep == "devices":
         for which, name in _DEVICES:
             variables.update(_device_histogram(summary, which, name, coordinates))
-    return xr.Dataset(variables, coordinates, _provenance(tally, scenario, cost, check))
+    known = _provenance(part) | _checked(part) | _target(tally) | {"completeness": "complete"}
+    return xr.Dataset(variables, coordinates, known)
+
+
+def label_piece(part: Part) -> xr.Dataset:
+    """What a part of a run says of itself: which steps it has, and how long they took."""
+    rows = [(one, sums) for one, several in sorted(part.tally.sums.items()) for sums in several]
+    size = steps_a_block(part.plan)
+    of_pieces = [
+        ("piece_replicate", "1", "number of the drawn cluster", [one for one, _ in rows]),
+        ("first_step", "1", "number of the first step", [s.ordered.first * size for _, s in rows]),
+        ("steps", "1", "number of steps", [sums.steps for _, sums in rows]),
+        ("step_time_mean", "s", "mean step time", [sums.moments.mean[0] for _, sums in rows]),
+        ("step_time_min", "s", "shortest step time", [sums.shortest for _, sums in rows]),
+        ("step_time_max", "s", "longest step time", [sums.longest for _, sums in rows]),
+    ]
+    variables = {
+        name: xr.Variable(("piece",), values, {"units": units, "long_name": long_name})
+        for name, units, long_name, values in of_pieces
+    }
+    done, steps = part.tally.steps, part.plan.steps * part.plan.replicates
+    completeness = f"partial: {done} of {steps} steps; `mcsim merge` joins it with the others"
+    return xr.Dataset(variables, attrs={**_provenance(part), "completeness": completeness})
 
 
 _DEVICES = (
@@ -201,42 +212,46 @@ def _coordinates(summary: Summary, scenario: Scenario) -> dict[str, xr.Variable]
     return coordinates
 
 
-def _provenance(
-    tally: Tally, scenario: Scenario, cost: Cost, check: SelfCheck
-) -> Mapping[str, object]:
+def _provenance(part: Part) -> dict[str, object]:
     version = metadata.version("mcsim")
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    scenario, cost = part.scenario, part.cost
     libraries = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
     return {
         "Conventions": "CF-1.11",
         "title": f"Step times of synchronous training: {scenario.name}",
         "source": f"mcsim {version}",
-        "history": f"{now} mcsim {version}: simulated",
+        "history": f"{cost.finished} mcsim {version}: simulated",
         "scenario": scenario.to_toml(),
         "scenario_name": scenario.name,
         "scenario_hash": scenario.hash,
         "seed": np.uint64(scenario.run.seed),
         "generator": GENERATOR,
-        "engine": cost.choice.engine,
-        "engine_reason": cost.choice.reason,
+        "engine": part.choice.engine,
+        "engine_reason": part.choice.reason,
+        "threads": cost.threads,
+        "wall_seconds": cost.wall / 1000,
+        "cpu_seconds": cost.cpu / 1000,
+        "library_versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
+        "replicates_done": part.plan.replicates if part.is_complete else len(part.tally.sums),
+        "steps_done": part.plan.steps if part.is_complete else part.tally.steps,
+    }
+
+
+def _checked(part: Part) -> dict[str, object]:
+    """What the comparison of the engines found."""
+    check = part.check
+    assert check is not None
+    return {
         "self_check": check.outcome,
         "self_check_reason": check.reason,
         "self_check_deviation": check.deviation,
         "self_check_bound": check.bound,
         "self_check_false_alarm": CHANCE,
         "self_check_steps": np.int64(check.steps),
-        "threads": cost.threads,
-        "wall_seconds": round(cost.wall_seconds, 3),
-        "cpu_seconds": round(cost.cpu_seconds, 3),
-        "library_versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
-        "replicates_done": tally.plan.replicates,
-        "steps_done": tally.plan.steps,
-        **_target(tally),
-        "completeness": "complete",
     }
 
 
-def _target(tally: Tally) -> Mapping[str, object]:
+def _target(tally: Tally) -> dict[str, object]:
     """How near the run came to the error that it was to reach, if any."""
     target = tally.plan.target
     if target is None:

@@ -11,7 +11,9 @@ import numpy as np
 import xarray as xr
 
 from mcsim.errors import ResultError
+from mcsim.results import sums
 from mcsim.results.files import check_writable, replacing
+from mcsim.results.part import Part
 from mcsim.signature import is_netcdf
 
 
@@ -25,13 +27,14 @@ def check_output(path: Path) -> None:
         raise ResultError(f"{path}: exists and is no result (not NetCDF); it is not replaced")
 
 
-def write(dataset: xr.Dataset, path: str | Path) -> None:
+def write(dataset: xr.Dataset, path: str | Path, part: Part | None = None) -> None:
     """Write a Dataset as NetCDF-4, whole or not at all.
 
     It goes to a temporary file in the same directory, is synced to the disk, read back, and only
     then takes the name; a file of that name stays as it was until then, and readers that have it
     open keep it. Compressed with zlib and shuffle, which every reader of NetCDF-4 knows.
-    Raises ResultError.
+    part: what the Dataset was made of; with it behind the NetCDF, a longer run, or a merge, can go
+    on from the file. Raises ResultError.
     """
     path = Path(path)
     size = dataset.nbytes
@@ -39,6 +42,8 @@ def write(dataset: xr.Dataset, path: str | Path) -> None:
         with replacing(path) as temporary:
             _write_netcdf(dataset, temporary)
             _check(dataset, temporary)
+            if part is not None:
+                sums.append(part, temporary)
     except (OSError, RuntimeError) as error:
         reason = _reason(error, path.resolve(), size)
         raise ResultError(

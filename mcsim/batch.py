@@ -1,0 +1,228 @@
+"""Runs that stop and go on, that are divided and put together again."""
+
+from __future__ import annotations
+
+import datetime
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcsim.engine import (
+    Engine,
+    OverlapError,
+    Span,
+    Stopped,
+    Tally,
+    blocks_of,
+    check_by_law,
+    engine_of,
+    simulate,
+)
+from mcsim.errors import Problem, ResultError, SelfCheckWarning
+from mcsim.model import Plan, lower
+from mcsim.model.choice import Choice, choose, steps_a_block
+from mcsim.model.estimate import fits
+from mcsim.model.maximum import NotExact
+from mcsim.results import Cost, Part, next_plan, read_part
+from mcsim.scenario import Scenario, first_difference
+from mcsim.threads import available_threads
+
+Progress = Callable[[int, int], None]
+Watch = Callable[[Callable[[], Part]], None]
+"""Called now and then with a function that gives what is done."""
+
+_MAY_GROW = ("run.steps", "run.replicates")
+_MOST_NAMED = 3
+"""Gaps that an error names."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of so many parts of a run, counted from 1."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def blocks(self, plan: Plan) -> range:
+        """Its blocks: consecutive, as many as any other shard has or one less; perhaps none."""
+        every = blocks_of(plan)
+        return range((self.number - 1) * every // self.of, self.number * every // self.of)
+
+
+def advance(
+    scenario: Scenario,
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    earlier: Part | None = None,
+    shard: Shard | None = None,
+    watch: Watch | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Part:
+    """Sample a scenario, or a shard of it, as far as `stop` allows.
+
+    threads: default all that are available. progress: called with the steps done and the steps
+    asked for. earlier: what is done already, of this scenario (see `going_on`). The bits of the
+    result do not depend on any of these.
+    Raises ScenarioError, and SimulationError where times overflow. Warns with SelfCheckWarning
+    where the two engines disagree.
+    """
+    threads = available_threads() if threads is None else threads
+    run = _Run(scenario, threads, earlier)
+    blocks = None if shard is None else shard.blocks(run.plan)
+    if blocks is not None and run.plan.target is not None:
+        message = "a run that goes on until this is reached cannot be divided into shards"
+        raise scenario.error([Problem("run.target_relative_error", message)])
+    try:
+        engine = run.until_enough(
+            threads=threads, progress=progress, blocks=blocks, watch=watch, stop=stop
+        )
+    except Stopped as stopped:
+        run.tally = stopped.tally
+        return run.part()
+    check = None
+    if blocks is None or 0 in blocks:
+        check = check_by_law(run.plan, engine, threads)
+        if check.outcome == "failed":
+            warnings.warn(check.message, SelfCheckWarning, stacklevel=3)
+    shards = () if shard is None else ((shard.number, shard.of),)
+    return replace(run.part(), check=check, shards=shards)
+
+
+class _Run:
+    """A run under way: its plan, which grows until a target is reached, and what is done."""
+
+    def __init__(self, scenario: Scenario, threads: int, earlier: Part | None) -> None:
+        self._scenario, self._threads = scenario, threads
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._spent = Cost()
+        self.plan = lower(scenario)
+        self._choice = choose(self.plan)
+        self.tally = Tally(self.plan)
+        if earlier is not None:
+            self._spent, self._choice, self.tally = earlier.cost, earlier.choice, earlier.tally
+            if self.plan.target is not None:
+                done = earlier.plan
+                self.plan = replace(self.plan, steps=done.steps, replicates=done.replicates)
+
+    def part(self) -> Part:
+        """What is done."""
+        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        cost = self._spent + Cost(self._threads, round(1000 * wall), round(1000 * cpu), now)
+        return Part(self._scenario, self.tally, self._choice, cost)
+
+    def until_enough(self, *, blocks: range | None, watch: Watch | None, **how: Any) -> Engine:
+        """Sample until the target, if any, is reached; by the engine that is the result."""
+
+        def watched(tally: Tally) -> None:
+            self.tally = tally
+            if watch is not None:
+                watch(self.part)
+
+        while True:
+            try:
+                engine = engine_of(self._choice.engine, self.plan)
+                self.tally = simulate(
+                    self.plan,
+                    engine=engine,
+                    earlier=self.tally,
+                    blocks=blocks,
+                    watch=watched,
+                    **how,
+                )
+            except NotExact as impossible:
+                self._sample_instead(impossible)
+                continue
+            larger = next_plan(self.tally) if blocks is None else None
+            if larger is None or not fits(larger, self._threads):
+                return engine
+            self.plan, cheapest = larger, choose(larger)
+            if cheapest.engine != self._choice.engine:
+                # What is sampled already would be a small part, from other random numbers.
+                self._choice, self.tally = cheapest, Tally(larger)
+
+    def _sample_instead(self, impossible: NotExact) -> None:
+        reason = f"the exact engine cannot do this: {impossible}"
+        if self.plan.engine == "exact":
+            message = f'{reason}; use "auto" or "sampled"'
+            raise self._scenario.error([Problem("run.engine", message)]) from None
+        self.plan = replace(lower(self._scenario), engine="sampled")
+        self._choice, self.tally = Choice("sampled", reason), Tally(self.plan)
+
+
+def going_on(scenario: Scenario, done: Part, source: Path) -> Part:
+    """What is done of a scenario according to a file, which may be of fewer steps or replicates.
+
+    Raises ScenarioError, naming the first key in which the file's scenario differs.
+    """
+    differs = first_difference(scenario, done.scenario, _MAY_GROW)
+    if differs is not None:
+        key, here, there = differs
+        raise scenario.error([Problem(key, f"is {here}, and in {source}, to go on from, {there}")])
+    problems = [
+        Problem(f"run.{key}", f"is {asked}, and {source}, to go on from, has {had} already")
+        for key in ("steps", "replicates")
+        if (asked := getattr(scenario.run, key)) < (had := getattr(done.scenario.run, key))
+    ]
+    if problems:
+        raise scenario.error(problems)
+    return replace(done, scenario=scenario)
+
+
+def merge(paths: Sequence[Path], *, partial: bool = False) -> Part:
+    """The run whose parts are in some files, in any order; its bits do not depend on the parts.
+
+    partial: whether some may be missing. Raises ResultError, with the names of the files, for one
+    that is damaged, is of another run or holds steps that another holds; and for missing steps.
+    """
+    parts = [(path, read_part(path)) for path in paths]
+    (first, whole), *others = parts
+    for number, (path, part) in enumerate(others, 1):
+        differs = first_difference(part.scenario, whole.scenario)
+        if differs is not None:
+            key, here, there = differs
+            message = f"is of another run than {first}: {key} is {here}, not {there}"
+            raise ResultError(f"{path}: {message}")
+        try:
+            whole = whole.joined(part)
+        except OverlapError as overlap:
+            twice = next(name for name, one in parts[:number] if overlap.is_in(one.tally))
+            held = f"holds {_steps(overlap.span, part.plan)}, which {twice} holds too"
+            message = "is given twice" if twice == path else held
+            raise ResultError(f"{path}: {message}") from None
+        except ResultError as different:
+            raise ResultError(f"{path}: {different}") from None
+    if not partial and (missing := whole.tally.missing()):
+        raise ResultError(f"{_named(missing, whole)} are in none of the files")
+    return whole
+
+
+def _named(missing: Sequence[Span], whole: Part) -> str:
+    """What is missing of a run: shards, if all its parts are of one division, and steps."""
+    some = [_steps(span, whole.plan) for span in missing[:_MOST_NAMED]]
+    if len(missing) > _MOST_NAMED:
+        some.append(f"{len(missing) - _MOST_NAMED} more spans")
+    divisions = {of for _, of in whole.shards}
+    if len(divisions) != 1:
+        return ", ".join(some)
+    (of,) = divisions
+    have = {number for number, _ in whole.shards}
+    lacking = [str(Shard(number, of)) for number in range(1, of + 1) if number not in have]
+    named = ", ".join(lacking[:_MOST_NAMED])
+    if len(lacking) > _MOST_NAMED:
+        named += f" and {len(lacking) - _MOST_NAMED} more"
+    return f"shards {named} ({', '.join(some)})"
+
+
+def _steps(span: Span, plan: Plan) -> str:
+    replicate, first, end = span
+    size = steps_a_block(plan)
+    last = min(end * size, plan.steps) - 1
+    return f"steps {first * size} to {last} of replicate {replicate}"
