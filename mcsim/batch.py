@@ -14,7 +14,6 @@ from mcsim.engine import (
     Engine,
     OverlapError,
     Span,
-    Stopped,
     Tally,
     blocks_of,
     check_by_law,
@@ -63,43 +62,37 @@ def advance(
     earlier: Part | None = None,
     shard: Shard | None = None,
     watch: Watch | None = None,
-    stop: Callable[[], bool] | None = None,
 ) -> Part:
-    """Sample a scenario, or a shard of it, as far as `stop` allows.
+    """Sample a scenario, or a shard of it.
 
     threads: default all that are available. progress: called with the steps done and the steps
-    asked for. earlier: what is done already, of this scenario (see `going_on`). The bits of the
-    result do not depend on any of these.
+    asked for. earlier: what is done already, of this scenario (see `going_on`). watch: is told
+    what is done. The bits of the result do not depend on any of these.
     Raises ScenarioError, and SimulationError where times overflow. Warns with SelfCheckWarning
     where the two engines disagree.
     """
     threads = available_threads() if threads is None else threads
-    run = _Run(scenario, threads, earlier)
+    run = _Run(scenario, threads, earlier, shard)
     blocks = None if shard is None else shard.blocks(run.plan)
     if blocks is not None and run.plan.target is not None:
         message = "a run that goes on until this is reached cannot be divided into shards"
         raise scenario.error([Problem("run.target_relative_error", message)])
-    try:
-        engine = run.until_enough(
-            threads=threads, progress=progress, blocks=blocks, watch=watch, stop=stop
-        )
-    except Stopped as stopped:
-        run.tally = stopped.tally
-        return run.part()
+    engine = run.until_enough(threads=threads, progress=progress, blocks=blocks, watch=watch)
     check = None
     if blocks is None or 0 in blocks:
         check = check_by_law(run.plan, engine, threads)
         if check.outcome == "failed":
             warnings.warn(check.message, SelfCheckWarning, stacklevel=3)
-    shards = () if shard is None else ((shard.number, shard.of),)
-    return replace(run.part(), check=check, shards=shards)
+    return replace(run.part(), check=check)
 
 
 class _Run:
     """A run under way: its plan, which grows until a target is reached, and what is done."""
 
-    def __init__(self, scenario: Scenario, threads: int, earlier: Part | None) -> None:
-        self._scenario, self._threads = scenario, threads
+    def __init__(
+        self, scenario: Scenario, threads: int, earlier: Part | None, shard: Shard | None
+    ) -> None:
+        self._scenario, self._threads, self._shards = scenario, threads, _shards(shard)
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._spent = Cost()
         self.plan = lower(scenario)
@@ -116,7 +109,7 @@ class _Run:
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         cost = self._spent + Cost(self._threads, round(1000 * wall), round(1000 * cpu), now)
-        return Part(self._scenario, self.tally, self._choice, cost)
+        return Part(self._scenario, self.tally, self._choice, cost, None, self._shards)
 
     def until_enough(self, *, blocks: range | None, watch: Watch | None, **how: Any) -> Engine:
         """Sample until the target, if any, is reached; by the engine that is the result."""
@@ -157,12 +150,30 @@ class _Run:
         self._choice, self.tally = Choice("sampled", reason), Tally(self.plan)
 
 
-def going_on(scenario: Scenario, done: Part, source: Path) -> Part:
-    """What is done of a scenario according to a file, which may be of fewer steps or replicates.
+def _shards(shard: Shard | None) -> tuple[tuple[int, int], ...]:
+    return () if shard is None else ((shard.number, shard.of),)
 
-    Raises ScenarioError, naming the first key in which the file's scenario differs.
+
+def is_whole(part: Part, scenario: Scenario, shard: Shard | None) -> bool:
+    """Whether a part holds all that is asked for."""
+    if part.scenario != scenario:
+        return False
+    if shard is None:
+        return part.is_complete
+    blocks = shard.blocks(part.plan)
+    return not part.tally.missing(blocks) and (part.check is not None or 0 not in blocks)
+
+
+def going_on(scenario: Scenario, done: Part, source: Path, shard: Shard | None) -> Part:
+    """What is done of a scenario, or a shard, according to a file.
+
+    Of fewer steps or replicates, but for shards; a whole run may go on from any part. Raises
+    ScenarioError, naming the first key in which the file's scenario differs.
     """
-    differs = first_difference(scenario, done.scenario, _MAY_GROW)
+    if shard is not None and done.shards != _shards(shard):
+        message = f"{source}, to go on from, is not of the shard {shard}"
+        raise scenario.error([Problem("", message)])
+    differs = first_difference(scenario, done.scenario, () if shard else _MAY_GROW)
     if differs is not None:
         key, here, there = differs
         raise scenario.error([Problem(key, f"is {here}, and in {source}, to go on from, {there}")])
@@ -173,7 +184,7 @@ def going_on(scenario: Scenario, done: Part, source: Path) -> Part:
     ]
     if problems:
         raise scenario.error(problems)
-    return replace(done, scenario=scenario)
+    return done
 
 
 def merge(paths: Sequence[Path], *, partial: bool = False) -> Part:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
-import sys
-import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mcsim.cli import quantities
-from mcsim.errors import McsimError, Problem, ScenarioError, SelfCheckWarning
+from mcsim.errors import McsimError, Problem, ScenarioError
 
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
@@ -119,12 +115,34 @@ def _load(
 @main.command()
 @_scenario_options
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Result file; default: NAME.nc."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Result file; default: NAME.nc. {shard} in it stands for the number of the shard.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1, max=4096),
     help="Default: all that are available. The result does not depend on it.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the checkpoint beside the result, or from a result of fewer steps or"
+    " replicates; start where there is neither.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="Default: 60; 0: only when a signal ends the run.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only this one of N parts, counted from 1, for `mcsim merge`. auto: by the array task of"
+    " Slurm, LSF or SGE; auto/N: N parts, dealt out to its tasks.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, as `mcsim check`.")
 def run(
@@ -134,60 +152,68 @@ def run(
     engine: str | None,
     output: Path | None,
     threads: int | None,
+    resume: bool,
+    checkpoint_every: float,
+    shard: str | None,
     dry_run: bool,
 ) -> None:
-    """Simulate SCENARIO and write the result as NetCDF."""
+    """Simulate SCENARIO and write the result as NetCDF.
+
+    A signal (Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP) ends the run with exit code 85 and a
+    checkpoint beside the result, from which --resume goes on.
+    """
+    from mcsim.cli.session import Session
+
+    session = None if dry_run else Session(checkpoint_every)
     asked = _load(scenario, settings, seed, engine)
-    if dry_run:
+    if session is None:
         _explain(asked, threads)
         return
-    target = output if output is not None else Path(f"{_file_name(asked.name)}.nc")
-    from mcsim import api
-    from mcsim.cli.progress import ProgressLine
+    from mcsim.cli.running import run_into, target_of
+    from mcsim.cli.shards import shards
     from mcsim.model.estimate import before_running
-    from mcsim.results import check_output, discard_temporaries, summarise, write
+    from mcsim.results import check_output
 
-    _as_usage(check_output, target)
+    parts = [None] if shard is None else shards(shard, os.environ)
+    targets = [target_of(output, asked, part) for part in parts]
+    if len(set(targets)) < len(targets):
+        raise click.UsageError("several shards need {shard} in the name of --output")
+    for target in targets:
+        _as_usage(check_output, target)
     for remark in before_running(asked):
         click.echo(f"note: {remark}", err=True)
-    existed = target.exists()
+    for part, target in zip(parts, targets, strict=True):
+        run_into(target, asked, part, session, threads=threads, resume=resume)
 
-    def end_at_once(number: int, frame: object) -> None:
-        # No exception: one that is raised inside the file libraries leaves their locks taken.
-        discard_temporaries(target)
-        with suppress(OSError):
-            os.write(2, b"\nmcsim: interrupted; nothing was written\n")
-        os._exit(FAILED)
 
-    # Started in the background, a process is to ignore Ctrl-C, and finds it ignored.
-    caught = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
-    for number in caught:
-        signal.signal(number, end_at_once)
-    with warnings.catch_warnings(record=True) as said, ProgressLine(sys.stderr) as progress:
-        warnings.simplefilter("always", SelfCheckWarning)
-        dataset = api.run(asked, threads=threads, progress=progress.update)
-    write(dataset, target)
-    for number in caught:
-        signal.signal(number, signal.SIG_DFL)
-    click.echo(f"{'replaced' if existed else 'wrote'} {target}", err=True)
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Result file.")
+@click.option("--partial", is_flag=True, help="Also where parts are missing, to be merged later.")
+def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
+    """Join the parts of a run, in any order, into the result of the whole.
+
+    FILES are what `mcsim run --shard` wrote, or other merges. They have to be of one run, of which
+    nothing may be there twice; the result has the bits of a run that was not divided.
+    """
+    from mcsim.batch import merge as merge_files
+    from mcsim.results import check_output, label, only_writer, summarise, write
+
+    _as_usage(check_output, output)
+    with only_writer(output):
+        whole = _as_usage(lambda: merge_files(files, partial=partial))
+        dataset = label(whole)
+        write(dataset, output, whole)
+    click.echo(f"wrote {output}", err=True)
     click.echo(summarise(dataset))
-    for warning in said:
-        if not issubclass(warning.category, SelfCheckWarning):
-            continue
-        click.echo(f"\nWARNING: {warning.message}; do not trust this result", err=True)
 
 
-def _as_usage(check: Callable[[Path], None], path: Path) -> None:
-    """Let a check of what the user asked for fail as wrong use."""
+def _as_usage(read: Callable[..., Result], *arguments: Any) -> Result:
+    """What a check of what the user asked for gives; where it fails, it is wrong use."""
     try:
-        check(path)
+        return read(*arguments)
     except McsimError as error:
         raise _Failure(f"mcsim: {error}", USAGE) from None
-
-
-def _file_name(name: str) -> str:
-    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
-    return kept.lstrip(".-")[:60] or "result"
 
 
 @main.command()

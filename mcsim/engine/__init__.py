@@ -2,7 +2,7 @@
 
 from mcsim.engine.engines import engine_of, step_law
 from mcsim.engine.selfcheck import SelfCheck, check_by_law
-from mcsim.engine.simulate import Progress, Stopped, simulate
+from mcsim.engine.simulate import Progress, simulate
 from mcsim.engine.steps import Engine
 from mcsim.engine.tally import OverlapError, Span, Tally, blocks_of
 
@@ -12,7 +12,6 @@ __all__ = [
     "Progress",
     "SelfCheck",
     "Span",
-    "Stopped",
     "Tally",
     "blocks_of",
     "check_by_law",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 
@@ -26,24 +25,11 @@ _MOST_AT_ONCE = 2e10
 _LONGEST_PIECE, _WORTH_DIVIDING = 0.5, 0.05
 """s, that a thread samples at a time; and that a task takes which is divided among threads."""
 
-Result = TypeVar("Result")
-
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps asked for, over all replicates."""
 
 Watch = Callable[[Tally], None]
 """Called now and then with what is done; the tally is the same every time, and grows."""
-
-_LOOK = 0.1
-"""s, after which a run that is to stop does."""
-
-
-class Stopped(Exception):  # noqa: N818 - nothing went wrong
-    """A run was stopped before all of it was done; `tally` is what was."""
-
-    def __init__(self, tally: Tally) -> None:
-        super().__init__(f"stopped after {tally.steps} steps")
-        self.tally = tally
 
 
 def simulate(
@@ -55,18 +41,16 @@ def simulate(
     earlier: Tally | None = None,
     blocks: range | None = None,
     watch: Watch | None = None,
-    stop: Callable[[], bool] | None = None,
     tile: int | None = None,
 ) -> Tally:
     """Every step of every replicate, or some of them.
 
     threads: default all that are available. engine: default the sampled one. earlier: the tally
     of the same plan, perhaps with fewer steps or replicates; what it holds is not sampled again.
-    blocks: only these of `blocks_of` the plan. watch: is told what is done. stop: asked often
-    whether to. tile: at most so many steps are sampled at a time; default as is fastest. None of
-    them changes a bit of what is sampled (but the engine).
-    Raises SimulationError where times overflow, Stopped when `stop` says so, ValueError for less
-    than one thread.
+    blocks: only these of `blocks_of` the plan. watch: is told what is done. tile: at most so many
+    steps are sampled at a time; default as is fastest. None of them changes a bit of what is
+    sampled (but the engine).
+    Raises SimulationError where times overflow, ValueError for less than one thread.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
@@ -84,18 +68,14 @@ def simulate(
         if progress is not None:
             progress(steps_done, steps)
 
-    def go_on() -> None:
-        if stop is not None and stop():
-            raise Stopped(tally)
-
     pool = ThreadPoolExecutor(threads, "mcsim")
     try:
-        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile, done, go_on):
+        for task, parts in _in_order(pool, threads, engine, plan, tasks, tile, done):
             tally.add(task.replicate, parts)
             if watch is not None:
                 watch(tally)
     finally:
-        # Whoever stops does not wait for what is being sampled.
+        # Whoever is interrupted does not wait for what is being sampled.
         pool.shutdown(wait=False, cancel_futures=True)
     return tally
 
@@ -135,11 +115,10 @@ def _in_order(
     tasks: Sequence[Task],
     tile: int | None,
     done: Callable[[int], None],
-    go_on: Callable[[], None],
 ) -> Iterator[tuple[Task, list[Sums]]]:
     """The sums of the tasks' blocks, in their order, a few tasks ahead on the pool's threads.
 
-    done: is told of steps that have been sampled. go_on: asked often, and raises to stop.
+    done: is told of steps that have been sampled.
     """
     waiting = iter(tasks)
     running: deque[tuple[Task, list[Future[Steps]], Future[list[Sums]]]] = deque()
@@ -167,8 +146,8 @@ def _in_order(
         while running:
             task, parts, future = running[0]
             for part in parts:
-                done(len(_result(part, go_on).time))
-            sums = _result(future, go_on)
+                done(len(part.result().time))
+            sums = future.result()
             running.popleft()
             if not parts:
                 done(task.count)
@@ -182,16 +161,6 @@ def _in_order(
             future.cancel()
             for part in parts:
                 part.cancel()
-
-
-def _result(future: Future[Result], go_on: Callable[[], None]) -> Result:
-    while True:
-        go_on()
-        try:
-            return future.result(_LOOK)
-        except TimeoutError:
-            if future.done():
-                raise
 
 
 def _pieces(plan: Plan, task: Task, tasks: int, threads: int, tile: int | None) -> list[Task]:

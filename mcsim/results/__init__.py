@@ -1,7 +1,8 @@
 """What comes out: labelled Datasets, and files that are whole or not there."""
 
-from mcsim.results.files import check_writable, discard_temporaries
-from mcsim.results.label import label, label_piece
+from mcsim.results.checkpoint import Checkpoints
+from mcsim.results.files import check_writable, discard_temporaries, only_writer
+from mcsim.results.label import label
 from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
 from mcsim.results.part import Cost, Part
 from mcsim.results.summary import confidence_interval, summarise
@@ -9,6 +10,7 @@ from mcsim.results.sums import read as read_part
 from mcsim.results.target import next_plan
 
 __all__ = [
+    "Checkpoints",
     "Cost",
     "Part",
     "check_output",
@@ -16,8 +18,8 @@ __all__ = [
     "confidence_interval",
     "discard_temporaries",
     "label",
-    "label_piece",
     "next_plan",
+    "only_writer",
     "open_result",
     "read_part",
     "stored_scenario",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from mcsim.errors import ResultError
 
@@ -31,26 +33,69 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, former: Path | None = None) -> Iterator[Path]:
     """A temporary file beside `path` that takes its name once the block is through.
 
     It is synced to the disk first. Until then, and for good if the block fails, a file of that
-    name stays as it was; readers that have it open keep it. A symbolic link stays one.
+    name stays as it was; readers that have it open keep it. A symbolic link stays one. former:
+    the name that such a file gets afterwards, if it is to be kept.
     """
     target = path.resolve()
     with _temporary(target) as temporary:
         yield temporary
         _sync(temporary)
+        if former is not None and target.exists():
+            os.replace(target, former)
         os.replace(temporary, target)
     _sync(target.parent)
 
 
 def discard_temporaries(path: Path) -> None:
-    """Remove what this process has begun to write beside `path`; for when it has to end at once."""
+    """Remove what was begun to be written beside `path` and never finished.
+
+    For who is the only writer, or has to end at once.
+    """
     target = path.resolve()
-    pattern = f".{glob.escape(target.name)}.{os.getpid()}.*.tmp"
-    for temporary in target.parent.glob(pattern):
+    for temporary in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Raise ResultError where another process is about to write `path`, until the block is left.
+
+    A lock of the operating system, which ends with its process however that ends. Where the file
+    system has none, nothing is guarded.
+    """
+    target = path.resolve()
+    lock = target.with_name(f".{target.name}.lock")
+    file = _locked(lock, path)
+    try:
+        discard_temporaries(path)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _locked(lock: Path, path: Path) -> TextIO:
+    while True:
+        file = lock.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ResultError(f"{path}: another run is about to write this file") from None
+        except OSError:
+            # A file system without locks.
+            return file
+        try:
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        # Whoever had the lock has removed its file since it was opened here.
+        file.close()
 
 
 @contextmanager

@@ -23,7 +23,12 @@ _LIBRARIES = ("numba", "numpy", "scipy", "xarray", "netCDF4")
 
 
 def label(part: Part) -> xr.Dataset:
-    """The Dataset of a whole run: every statistic with its standard error, and the provenance."""
+    """The Dataset of a run: every statistic with its standard error, and the provenance.
+
+    Of a part of one: which steps it has, and how long they took.
+    """
+    if not part.is_complete:
+        return _label_piece(part)
     tally = part.tally
     summary = Summary(tally)
     variables: dict[str, xr.Variable] = {}
@@ -44,8 +49,7 @@ def label(part: Part) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, known)
 
 
-def label_piece(part: Part) -> xr.Dataset:
-    """What a part of a run says of itself: which steps it has, and how long they took."""
+def _label_piece(part: Part) -> xr.Dataset:
     rows = [(one, sums) for one, several in sorted(part.tally.sums.items()) for sums in several]
     size = steps_a_block(part.plan)
     of_pieces = [

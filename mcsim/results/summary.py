@@ -14,7 +14,12 @@ from mcsim.units import show
 
 
 def summarise(dataset: xr.Dataset) -> str:
-    """The readable summary of a result: what a step takes, why, and who is waited for."""
+    """The readable summary of a result: what a step takes, why, and who is waited for.
+
+    Of a part of a run: which steps it has.
+    """
+    if "piece" in dataset.sizes:
+        return _pieces(dataset)
     parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)]
     if "stage" in dataset.sizes:
         parts.append(_stages(dataset))
@@ -61,6 +66,26 @@ def percent(share: float, error: float) -> str:
     """`62.7999 ± 0.0004 %`, or without an error where there is none."""
     value, uncertainty = with_error(100 * share, 100 * error)
     return f"{value} ± {uncertainty} %" if uncertainty else f"{value} %"
+
+
+def _pieces(dataset: xr.Dataset) -> str:
+    attrs = dataset.attrs
+    rows = []
+    for at in range(min(dataset.sizes["piece"], _MOST_PIECES)):
+        piece = dataset.isel(piece=at)
+        first, steps = int(piece.first_step), int(piece.steps)
+        mean = show(float(piece.step_time_mean), "time")
+        rows.append(
+            [f"{int(piece.piece_replicate):,}", f"{first:,}", f"to {first + steps - 1:,}", mean]
+        )
+    header = ["replicate", "steps", "", "mean step"]
+    head = f"{attrs['scenario_name']}, seed {attrs['seed']}: {attrs['completeness']}"
+    more = dataset.sizes["piece"] - _MOST_PIECES
+    return "\n\n".join([head, table(header, rows)]) + (f"\nand {more:,} more" if more > 0 else "")
+
+
+_MOST_PIECES = 20
+"""Of a part of a run, that a summary lists."""
 
 
 def _head(dataset: xr.Dataset) -> str:
