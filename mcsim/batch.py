@@ -23,7 +23,7 @@ from mcsim.engine import (
 from mcsim.errors import Problem, ResultError, SelfCheckWarning
 from mcsim.model import Plan, lower
 from mcsim.model.choice import Choice, choose, steps_a_block
-from mcsim.model.estimate import fits
+from mcsim.model.limits import fits
 from mcsim.model.maximum import NotExact
 from mcsim.results import Cost, Part, next_plan, read_part
 from mcsim.scenario import Scenario, first_difference

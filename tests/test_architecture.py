@@ -49,6 +49,7 @@ ALLOWED = {
             "results",
             "suggest",
             "tables",
+            "threads",
         },
         {"click"},
     ),

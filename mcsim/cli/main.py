@@ -144,6 +144,7 @@ def _load(
     help="Only this one of N parts, counted from 1, for `mcsim merge`. auto: by the array task of"
     " Slurm, LSF or SGE; auto/N: N parts, dealt out to its tasks.",
 )
+@click.option("--force", is_flag=True, help="Even if the machine or a day is likely too small.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, as `mcsim check`.")
 def run(
     scenario: str,
@@ -155,6 +156,7 @@ def run(
     resume: bool,
     checkpoint_every: float,
     shard: str | None,
+    force: bool,
     dry_run: bool,
 ) -> None:
     """Simulate SCENARIO and write the result as NetCDF.
@@ -167,7 +169,7 @@ def run(
     session = None if dry_run else Session(checkpoint_every)
     asked = _load(scenario, settings, seed, engine)
     if session is None:
-        _explain(asked, threads)
+        _explain(asked, threads, output)
         return
     from mcsim.cli.running import run_into, target_of
     from mcsim.cli.shards import shards
@@ -182,8 +184,27 @@ def run(
         _as_usage(check_output, target)
     for remark in before_running(asked):
         click.echo(f"note: {remark}", err=True)
+    if not force:
+        _require_room(asked, targets, threads, 1 if parts[0] is None else parts[0].of)
     for part, target in zip(parts, targets, strict=True):
         run_into(target, asked, part, session, threads=threads, resume=resume)
+
+
+def _require_room(
+    scenario: Scenario, targets: list[Path], threads: int | None, shards: int
+) -> None:
+    from mcsim.model import lower
+    from mcsim.model.limits import beyond
+    from mcsim.threads import available_threads
+
+    each = shards / len(targets)
+    excess = list(
+        beyond(lower(scenario), threads or available_threads(), _directory(targets[0]), each)
+    )
+    if excess:
+        raise scenario.error(
+            [Problem("", f"{one}; --force runs it all the same") for one in excess]
+        )
 
 
 @main.command()
@@ -230,10 +251,21 @@ def check(
     _explain(_load(scenario, settings, seed, engine), threads)
 
 
-def _explain(scenario: Scenario, threads: int | None) -> None:
+def _directory(output: Path | None) -> Path:
+    """Where a result is written, or the nearest above it that there is."""
+    wanted = (output or Path("result")).resolve().parent
+    return next(place for place in [wanted, *wanted.parents] if place.is_dir())
+
+
+def _explain(scenario: Scenario, threads: int | None, output: Path | None = None) -> None:
+    from mcsim.model import lower
     from mcsim.model.estimate import explain
+    from mcsim.model.limits import beyond
+    from mcsim.threads import available_threads
 
     click.echo(explain(scenario, threads))
+    for excess in beyond(lower(scenario), threads or available_threads(), _directory(output)):
+        click.echo(f"too large: {excess}")
 
 
 @main.command()

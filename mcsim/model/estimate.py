@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -79,33 +78,14 @@ def file_size(plan: Plan) -> float:
 def before_running(scenario: Scenario) -> list[str]:
     """What is allowed, but perhaps not meant: said, not refused.
 
-    Raises ScenarioError where even one thread would not fit into the memory of this machine.
+    Raises ScenarioError where the engine that is asked for cannot do it.
     """
     plan = lower(scenario)
     refused = why_not_exact(plan) if plan.engine == "exact" else None
     if refused is not None:
         message = f'"exact" cannot do this: {refused}; use "auto" or "sampled"'
         raise scenario.error([Problem("run.engine", message)])
-    excess = _beyond_memory(plan, 1)
-    if excess:
-        raise scenario.error([Problem("", excess)])
     return _remarks(scenario, plan)
-
-
-def fits(plan: Plan, threads: int) -> bool:
-    """Whether a run on so many threads is likely to fit into the memory of this machine."""
-    return not _beyond_memory(plan, threads)
-
-
-def _beyond_memory(plan: Plan, threads: int) -> str:
-    needed = memory(plan, threads)
-    there = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    if needed <= there:
-        return ""
-    return (
-        f"a run needs about {show(needed, 'data')} of memory, and this machine has"
-        f' {show(there, "data")}; take fewer devices or replicates, or keep = "summary"'
-    )
 
 
 def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
@@ -197,9 +177,6 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         f"hash            {scenario.hash}",
         *(f"note: {remark}" for remark in _remarks(scenario, plan)),
     ]
-    excess = _beyond_memory(plan, threads)
-    if excess:
-        lines.append(f"too large: {excess}")
     return "\n".join(lines)
 
 

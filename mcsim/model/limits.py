@@ -1,0 +1,56 @@
+"""What is beyond this machine, or a day: asked before anything large is begun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from mcsim.model.estimate import file_size, memory, seconds
+from mcsim.model.plan import Plan
+from mcsim.units import show
+
+_DAY = 86_400.0
+_FILES = 3
+"""A result may stand beside two checkpoints, each with all that is kept."""
+
+
+def beyond(plan: Plan, threads: int, directory: Path, shards: float = 1) -> Iterator[str]:
+    """What of a run, or of a part of it, is more than there is, with the figures.
+
+    directory: where the result is to be written. shards: of so many parts.
+    """
+    needed, there = memory(plan, 1), memory_there()
+    if needed > there:
+        yield (
+            f"a run needs about {show(needed, 'data')} of memory, and this machine has"
+            f' {show(there, "data")}; take fewer devices or replicates, or keep = "summary"'
+        )
+    disk = os.statvfs(directory)
+    size, free = _FILES * file_size(plan) / shards, float(disk.f_bavail * disk.f_frsize)
+    if size > free:
+        yield (
+            f"a result and its checkpoints need about {show(size, 'data')} of disk, and"
+            f' {directory} has {show(free, "data")}; take fewer steps, or keep = "summary"'
+        )
+    duration = seconds(plan, threads) / shards
+    if duration > _DAY:
+        yield (
+            f"it would take about {show(duration, 'time')} on {threads} thread(s), which is more"
+            " than a day; take fewer steps or devices, or divide it into shards"
+        )
+
+
+def fits(plan: Plan, threads: int) -> bool:
+    """Whether a run on so many threads is likely to fit into the memory."""
+    return memory(plan, threads) <= memory_there()
+
+
+def memory_there() -> float:
+    """Bytes that a process of this machine may use, by its memory and its control group."""
+    limits = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    # There may be no control groups of version 2, or one without a limit, which is "max".
+    with suppress(OSError, ValueError):
+        limits.append(float(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
