@@ -225,9 +225,11 @@ def test_a_full_disk_loses_nothing(small, tmp_path):
         output = disk / "out.nc"
         assert call("run", small, "-o", output).returncode == 0
         before = output.read_bytes()
-        done = call(
-            "run", small, "-o", output, "--set", "run.keep=steps", "--set", "run.steps=200000"
-        )
+        asked = ["run", small, "-o", output, "--set=run.keep=steps", "--set=run.steps=200000"]
+        refused = call(*asked)
+        assert refused.returncode == 2
+        assert f"of disk, and {disk} has" in refused.stderr
+        done = call(*asked, "--force")
         assert done.returncode == 1, done.stderr
         assert f"{output}: cannot write the result (" in done.stderr
         assert "no space left" in done.stderr
@@ -260,12 +262,15 @@ def test_a_killed_run_leaves_the_old_result_and_no_half_one(small, tmp_path, kil
     process.send_signal(kill)
     _, errors = process.communicate(timeout=30)
     assert time.monotonic() - start < 5
-    assert process.returncode == (1 if kill != signal.SIGKILL else -9)
-    if kill != signal.SIGKILL:
-        assert "nothing was written" in errors
+    assert process.returncode == (85 if kill != signal.SIGKILL else -9)
     assert "Traceback" not in errors
     assert output.read_bytes() == before
-    assert sorted(os.listdir(tmp_path)) == ["long.toml", "out.nc", "small.toml"]
+    left = {"long.toml", "out.nc", "small.toml"}
+    if kill == signal.SIGKILL:
+        assert {*os.listdir(tmp_path)} - {".out.nc.lock"} == left
+    else:
+        assert "stopped at a checkpoint" in errors
+        assert {*os.listdir(tmp_path)} - {".out.nc.lock"} == {*left, "out.nc.checkpoint"}
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
@@ -285,10 +290,10 @@ def test_a_run_that_is_stopped_while_it_writes_ends_at_once(small, tmp_path, kil
         time.sleep(0.002)
     process.send_signal(kill)
     _, errors = process.communicate(timeout=10)
-    assert process.returncode == 1
-    assert "interrupted" in errors
+    assert process.returncode == 85
+    assert "stopped at a checkpoint" in errors
     assert (0, output.read_bytes()) == output_before
-    assert sorted(os.listdir(tmp_path)) == ["out.nc", "small.toml"]
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.mark.parametrize(

@@ -271,10 +271,13 @@ def _explain(scenario: Scenario, threads: int | None, output: Path | None = None
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def show(file: Path) -> None:
-    """Summarise the result in FILE."""
+    """Summarise the result, or the part of one, in FILE."""
     from mcsim.api import open as open_result
-    from mcsim.results import summarise
+    from mcsim.results import is_checkpoint, label, read_part, summarise
 
+    if is_checkpoint(_existing(file)):
+        click.echo(summarise(label(read_part(file))))
+        return
     with open_result(_existing(file)) as dataset:
         click.echo(_complete(summarise, dataset, file))
 

@@ -6,6 +6,7 @@ from mcsim.results.label import label
 from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
 from mcsim.results.part import Cost, Part
 from mcsim.results.summary import confidence_interval, summarise
+from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
 from mcsim.results.target import next_plan
 
@@ -17,6 +18,7 @@ __all__ = [
     "check_writable",
     "confidence_interval",
     "discard_temporaries",
+    "is_checkpoint",
     "label",
     "next_plan",
     "only_writer",

@@ -14,6 +14,7 @@ from mcsim.errors import ResultError
 from mcsim.results import sums
 from mcsim.results.files import check_writable, replacing
 from mcsim.results.part import Part
+from mcsim.results.sums import MOST_COMPRESSED
 from mcsim.signature import is_netcdf
 
 
@@ -94,9 +95,13 @@ def open_result(path: Path) -> xr.Dataset:
     """A result of mcsim, read lazily; close it or use it in a `with`. Raises ResultError."""
     stored_scenario(path)
     try:
-        return xr.open_dataset(path, engine="netcdf4")
+        dataset = xr.open_dataset(path, engine="netcdf4")
     except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read: {error}") from None
+    if dataset.nbytes > MOST_COMPRESSED * path.stat().st_size:
+        dataset.close()
+        raise ResultError(f"{path}: is made by hand: it claims to hold {dataset.nbytes:,} bytes")
+    return dataset
 
 
 def stored_scenario(path: Path) -> str:

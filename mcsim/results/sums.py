@@ -34,7 +34,7 @@ from mcsim.engine.tally import Moments, Ordered, Sums, Tally
 from mcsim.errors import McsimError, ResultError
 from mcsim.model import lower
 from mcsim.model.choice import Choice, steps_a_block
-from mcsim.model.plan import Plan
+from mcsim.model.plan import Plan, Target
 from mcsim.results.part import Cost, Part
 from mcsim.scenario import parse_scenario
 
@@ -46,10 +46,16 @@ _FOOTER = struct.Struct("<16sQ32s")
 _LENGTH = struct.Struct("<Q")
 _READ_AT_A_TIME = 1 << 20
 _LONGEST_HEADER = 256 << 20
-_MOST_COMPRESSED = 1032
+MOST_COMPRESSED = 1032
 """Times that zlib can make something smaller, at most."""
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of nothing but sums, by how it begins. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(CHECKPOINT)) == CHECKPOINT
 
 
 def append(part: Part, path: Path) -> None:
@@ -140,13 +146,15 @@ def _unpacked(payload: bytes) -> Part:
         header = json.loads(payload[_LENGTH.size : _LENGTH.size + length])
         _require_ours(header)
         scenario = parse_scenario(header["scenario"], "its scenario", Path())
+        plan = lower(scenario)
+        most = plan.target or Target(0.0, "", plan.steps, plan.replicates)
         plan = dataclasses.replace(
-            lower(scenario),
-            steps=_whole(header["steps"], scenario.run.steps),
-            replicates=_whole(header["replicates"], scenario.run.replicates),
+            plan,
+            steps=_whole(header["steps"], plan.steps, most.max_steps),
+            replicates=_whole(header["replicates"], plan.replicates, most.max_replicates),
         )
         described = {
-            str(name): (np.dtype(kind), tuple(_whole(size, 0) for size in shape))
+            str(name): (np.dtype(kind), tuple(_whole(size) for size in shape))
             for name, kind, shape in header["arrays"]
         }
         arrays = _read_arrays(described, payload[_LENGTH.size + length :])
@@ -176,8 +184,8 @@ def _require_ours(header: Mapping[str, Any]) -> None:
             )
 
 
-def _whole(value: Any, least: int) -> int:
-    if type(value) is not int or value < least:
+def _whole(value: Any, least: int = 0, most: int = 1 << 62) -> int:
+    if type(value) is not int or not least <= value <= most:
         raise _UnusableError(f"is damaged, or made by hand: {value!r} where a number is to be")
     return value
 
@@ -195,7 +203,7 @@ def _read_arrays(
             size *= length
         sizes[name] = size
     size = sum(sizes.values())
-    if size > _MOST_COMPRESSED * len(packed):
+    if size > MOST_COMPRESSED * len(packed):
         raise _UnusableError(f"is damaged, or made by hand: it claims to hold {size:,} bytes")
     unpacker = zlib.decompressobj()
     unpacked = unpacker.decompress(packed, size + 1)
