@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import h5py
 import netCDF4
@@ -397,3 +398,16 @@ def test_damaged_files_are_refused_by_name(file, tmp_path):
         cut.write_bytes(whole[:size])
         with pytest.raises(ResultError, match=r"cut\.nc"):
             mcsim.open(cut)
+
+
+def test_a_file_that_another_program_locks_is_named_with_a_way_out(tmp_path):
+    path = tmp_path / "x.nc"
+    mcsim.write(mcsim.run(scenario({"count": 2}, steps=2)), path)
+    hold = "f = netCDF4.Dataset(sys.argv[1], 'a'); print(flush=True); sys.stdin.read()"
+    code = f"import netCDF4, sys; {hold}"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ResultError, match="HDF5_USE_FILE_LOCKING=FALSE"):
+            mcsim.open(path)
+        other.stdin.close()

@@ -88,7 +88,19 @@ def _reason(error: Exception, target: Path, size: int) -> str:
         return gone.strerror or str(gone)
     if left < max(size, 1 << 20):
         return f"no space left on the disk ({left:,} bytes free)"
-    return getattr(error, "strerror", None) or f"{error} (a limit on file sizes, or a full disk?)"
+    reason = getattr(error, "strerror", None) or f"{error} (a limit on file sizes, or a full disk?)"
+    return reason + _advice(error)
+
+
+_LOCKING = (errno.EAGAIN, errno.ENOLCK, errno.ENOTSUP, -101)
+"""Errors that HDF5's locks cause, where others hold them or the file system has none; the last is
+HDF5's only word for any."""
+
+
+def _advice(error: Exception) -> str:
+    if getattr(error, "errno", None) not in _LOCKING:
+        return ""
+    return "; if nobody else has it open, set HDF5_USE_FILE_LOCKING=FALSE: its disk knows no locks"
 
 
 def open_result(path: Path) -> xr.Dataset:
@@ -97,7 +109,7 @@ def open_result(path: Path) -> xr.Dataset:
     try:
         dataset = xr.open_dataset(path, engine="netcdf4")
     except (OSError, ValueError) as error:
-        raise ResultError(f"{path}: cannot be read: {error}") from None
+        raise ResultError(f"{path}: cannot be read: {error}{_advice(error)}") from None
     if dataset.nbytes > MOST_COMPRESSED * path.stat().st_size:
         dataset.close()
         raise ResultError(f"{path}: is made by hand: it claims to hold {dataset.nbytes:,} bytes")
@@ -114,7 +126,8 @@ def stored_scenario(path: Path) -> str:
         with netCDF4.Dataset(path) as file:
             text = getattr(file, "scenario", None)
     except (OSError, RuntimeError) as error:
-        raise ResultError(f"{path}: is not a NetCDF file that can be read: {error}") from None
+        reason = f"{error}{_advice(error)}"
+        raise ResultError(f"{path}: is not a NetCDF file that can be read: {reason}") from None
     if not isinstance(text, str):
         raise ResultError(f"{path}: is not a result of mcsim: it has no attribute `scenario`")
     return text
