@@ -62,9 +62,8 @@ def main() -> None:
         plain, ratio = checkpoint_share(Path(directory))
         print(f"220,000 devices x 500,000 steps: {plain:.2f} s, with a checkpoint every second")
         print(f"{ratio:.3f} times as long (medians of {ROUNDS}, in turns)")
-        print(
-            f"{SHARDS} shards of a million steps, all kept, merged in {merging(Path(directory)):.2f} s"
-        )
+        seconds = merging(Path(directory))
+        print(f"{SHARDS} shards of a million steps, all kept, merged in {seconds:.2f} s")
 
 
 if __name__ == "__main__":

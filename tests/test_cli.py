@@ -434,3 +434,9 @@ def test_an_import_costs_nothing():
     code = "import mcsim, sys; print(sum(m in sys.modules for m in ('numpy', 'xarray', 'numba')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n"
+
+
+def test_a_name_that_the_library_cannot_read_is_refused_before_the_run(small, tmp_path):
+    done = call("run", small, "-o", tmp_path / "a\\b.nc")
+    assert done.returncode == 2
+    assert "backslash" in done.stderr

@@ -23,6 +23,8 @@ def check_output(path: Path) -> None:
 
     A scenario, or any other file that is not NetCDF, is not replaced. Leaves no trace.
     """
+    if "\\" in str(path.resolve()):
+        raise ResultError(f"{path}: the NetCDF library reads backslashes as slashes; name another")
     check_writable(path)
     if path.exists() and path.stat().st_size > 0 and not is_netcdf(path):
         raise ResultError(f"{path}: exists and is no result (not NetCDF); it is not replaced")
