@@ -22,7 +22,8 @@ class Job:
     command: what starts mcsim. scenario: its canonical text. directory: of the script, the
     scenario, the shards and the logs; absolute, as output and cache. tasks: of the array, each of
     which does every so many-th shard. restarts: how often one that stopped at a checkpoint goes
-    on. memory: as 4G. seconds: limit of a task. force: as of `mcsim run`.
+    on. memory: as 4G. seconds: limit of a task. checkpoint_every,
+    force: as of `mcsim run`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Job:
     partition: str | None = None
     account: str | None = None
     cache: Path | None = None
+    checkpoint_every: float = 60.0
     force: bool = False
 
     @property
@@ -104,9 +106,11 @@ def _given(options: Mapping[str, str | None]) -> list[str]:
 
 
 def _filled(job: Job, template: str, prefix: str, directives: list[str], merge: list[str]) -> str:
+    options = ["--resume", f"--checkpoint-every {job.checkpoint_every:g}"]
+    options += ["--force"] if job.force else []
     values = {
         "mcsim": f"({shlex.join(job.command)})",
-        "options": "(--resume --force)" if job.force else "(--resume)",
+        "options": f"({' '.join(options)})",
         "directory": shlex.quote(str(job.directory)),
         "output": shlex.quote(str(job.output)),
         "cache": "" if job.cache is None else shlex.quote(str(job.cache)),

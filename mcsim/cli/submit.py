@@ -112,6 +112,13 @@ def _word(context: click.Context, parameter: click.Parameter, given: str | None)
     help="How often a task that its limit stopped may go on. Default: 100 with Slurm, which then"
     " queues it again; 2 with PBS, where so many more rounds are sent at once.",
 )
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    metavar="SECONDS",
+    help="As of `mcsim run`; default: 60.",
+)
 @click.option("--force", is_flag=True, help="As of `mcsim run`: even if a day is likely too small.")
 def submit(
     scenario: str,
@@ -132,6 +139,7 @@ def submit(
     directory: Path | None,
     cache: Path | None,
     restarts: int | None,
+    checkpoint_every: float,
     force: bool,
 ) -> None:
     """Hand SCENARIO to a batch system: an array of shards, and their merge.
@@ -171,6 +179,7 @@ def submit(
             partition=partition,
             account=account,
             cache=None if cache is None else cache.absolute(),
+            checkpoint_every=checkpoint_every,
             force=force,
         )
     ).encode("utf-8", "surrogateescape")
