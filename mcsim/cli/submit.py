@@ -102,8 +102,10 @@ def _word(context: click.Context, parameter: click.Parameter, given: str | None)
 )
 @click.option(
     "--cache",
+    envvar="MCSIM_CACHE_DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Of compiled kernels, for all tasks; default: each task its own, for as long as it runs.",
+    help="Of compiled kernels, for all tasks; default: MCSIM_CACHE_DIR, or each task its own, for"
+    " as long as it runs.",
 )
 @click.option(
     "--restarts",
