@@ -77,7 +77,7 @@ class Slurm:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert code is None or done.returncode == code, (command, done.stdout, done.stderr)
@@ -89,7 +89,7 @@ class Slurm:
         lines = self.call("squeue", *columns).splitlines()
         return dict(line.split() for line in lines)
 
-    def wait(self, job: str, seconds: float = 90) -> None:
+    def wait(self, job: str, seconds: float = 200) -> None:
         """Until a job has ended, one way or another."""
         ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
         wait_for(lambda: self.states().get(job) in ended, seconds)

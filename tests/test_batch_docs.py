@@ -63,7 +63,7 @@ def test_the_page_on_slurm(tmp_path, small):
     with slurm.running() as cluster:
         for block in blocks:
             run(block, tmp_path, cluster.environment)
-            slurm.wait_for(lambda: set(cluster.states().values()) <= ENDED, 90)
+            slurm.wait_for(lambda: set(cluster.states().values()) <= ENDED, 200)
         states = list(cluster.states().values())
     assert states.count("CANCELLED") <= 1, (states, logs(tmp_path))
     for name in ("my.nc", "other.nc", "by-hand.nc"):

@@ -69,7 +69,7 @@ def test_what_is_signalled_goes_on_where_it_stopped(cluster, tmp_path):
     tasks, merge = submit(cluster, file, "--shards", 2, "-o", "x.nc", "--checkpoint-every", 0.5)
     place = tmp_path / "x.job"
     for task, options in ((1, []), (2, ["--full"])):
-        slurm.wait_for((place / "parts" / f"{task}-of-2.nc.checkpoint").exists, 60)
+        slurm.wait_for((place / "parts" / f"{task}-of-2.nc.checkpoint").exists, 200)
         cluster.call("scancel", *options, "--signal=USR1", f"{tasks}_{task}")
     cluster.wait(merge)
     assert cluster.states()[merge] == "COMPLETED", logs(place)
