@@ -5,5 +5,8 @@ imported inside the commands that need them, so that `--help` answers at once.
 """
 
 from mcsim.cli.main import main
+from mcsim.cli.submit import submit
+
+main.add_command(submit)
 
 __all__ = ["main"]
