@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import shortest_path
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
@@ -204,6 +202,10 @@ class Routes:
     """The ways between sites, each of the least latency."""
 
     def __init__(self, links: Sequence[Link], sites: Sequence[str]) -> None:
+        # Not at the top: only what has several sites needs it, and it takes 20 ms to import.
+        from scipy.sparse import csr_array
+        from scipy.sparse.csgraph import shortest_path
+
         names = list(dict.fromkeys([*sites, *(end for link in links for end in link.between)]))
         self._number = {name: index for index, name in enumerate(names)}
         self._by_ends: dict[tuple[int, int], Link] = {}

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from mcsim.laws import FloatArray, Law
 from mcsim.model.arrival import NotExact
@@ -110,6 +109,9 @@ class Tabulated:
 
     def _of_many(self, time: FloatArray, base: FloatArray) -> FloatArray:
         """The same for more base times than columns can be held of."""
+        # Not at the top: it takes 80 ms to import, and few runs come here.
+        from scipy.interpolate import CubicSpline
+
         place = np.log(base)
         few = np.linspace(place.min(), place.max(), _MANY)
         some = np.broadcast_to(time[:, :1], (time.shape[0], _MANY))
