@@ -121,7 +121,7 @@ def _in_order(
     done: is told of steps that have been sampled.
     """
     waiting = iter(tasks)
-    running: deque[tuple[Task, list[Future[Steps]], Future[list[Sums]]]] = deque()
+    running: deque[tuple[Task, list[Future[Steps]], Future[list[Sums]] | None]] = deque()
     drawn: dict[int, Future[Replicate]] = {}
 
     def submit(task: Task) -> None:
@@ -131,34 +131,37 @@ def _in_order(
         cluster = drawn[task.replicate]
         pieces = _pieces(plan, task, len(tasks), threads, tile)
         if len(pieces) == 1:
-            running.append(
-                (task, [], pool.submit(_sums, plan, task, lambda: [_sample(cluster, task)]))
-            )
-            return
-        # Pieces come before what waits for them, so that a thread is never kept from them.
-        parts = [pool.submit(_sample, cluster, piece) for piece in pieces]
-        sums = pool.submit(_sums, plan, task, lambda: [part.result() for part in parts])
-        running.append((task, parts, sums))
+            whole = pool.submit(lambda: _sums(plan, task, [_sample(cluster, task)]))
+            running.append((task, [], whole))
+        else:
+            parts = [pool.submit(_sample, cluster, piece) for piece in pieces]
+            running.append((task, parts, None))
 
     try:
         for task in islice(waiting, threads + 1):
             submit(task)
         while running:
-            task, parts, future = running[0]
-            for part in parts:
-                done(len(part.result().time))
-            sums = future.result()
-            running.popleft()
-            if not parts:
+            task, parts, whole = running[0]
+            if whole is not None:
+                sums = whole.result()
                 done(task.count)
+            else:
+                steps = []
+                for part in parts:
+                    steps.append(part.result())
+                    done(len(steps[-1].time))
+                # Not on the pool, where it would keep a thread waiting for another's piece.
+                sums = _sums(plan, task, steps)
+            running.popleft()
             for other in islice(waiting, 1):
                 submit(other)
             if running and running[0][0].replicate != task.replicate:
                 del drawn[task.replicate]
             yield task, sums
     finally:
-        for _, parts, future in running:
-            future.cancel()
+        for _, parts, whole in running:
+            if whole is not None:
+                whole.cancel()
             for part in parts:
                 part.cancel()
 
@@ -170,7 +173,8 @@ def _pieces(plan: Plan, task: Task, tasks: int, threads: int, tile: int | None) 
     size = max(int(_LONGEST_PIECE / seconds), 1)
     if tasks < 2 * threads and task.count * seconds > _WORTH_DIVIDING:
         size = min(size, -(-task.count // (2 * threads)))
-    size = min(tile or size, task.count)
+    # As many pieces, as long as each other.
+    size = tile or -(-task.count // -(-task.count // size))
     end = task.first + task.count
     return [
         Task(task.replicate, first, min(size, end - first))
@@ -187,9 +191,9 @@ def _sample(drawn: Future[Replicate], task: Task) -> Steps:
     return drawn.result().sample(task.first, task.count)
 
 
-def _sums(plan: Plan, task: Task, parts: Callable[[], list[Steps]]) -> list[Sums]:
+def _sums(plan: Plan, task: Task, parts: Sequence[Steps]) -> list[Sums]:
     """Of the blocks of a task: joined, but for a last one that is not full."""
-    first, *others = parts()
+    first, *others = parts
     steps = first.joined(*others)
     size = steps_a_block(plan)
     blocks = range(0, task.count, size)
