@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mcsim.errors import WorkersError
@@ -108,9 +111,9 @@ def dask(scheduler: str | None, workers: int) -> Iterator[Executor]:
         with cluster, Client(cluster) as client:
             yield client.get_executor(pure=False)
         return
-    where = {"address": scheduler} if _is_address(scheduler) else {"scheduler_file": scheduler}
     try:
-        client = Client(timeout=_PATIENCE, **where)
+        address = scheduler if _is_address(scheduler) else _address_in(Path(scheduler))
+        client = Client(address, timeout=_PATIENCE)
     except (OSError, ValueError) as error:
         raise WorkersError(f"no scheduler answers at {scheduler}: {error}") from None
     with client:
@@ -125,6 +128,17 @@ def dask(scheduler: str | None, workers: int) -> Iterator[Executor]:
 def _is_address(scheduler: str) -> bool:
     _, colon, port = scheduler.rpartition(":")
     return "://" in scheduler or (bool(colon) and port.isdigit())
+
+
+def _address_in(file: Path) -> str:
+    """What a scheduler, perhaps soon, writes into its file. Raises OSError, ValueError."""
+    start = time.monotonic()
+    while not file.exists() and time.monotonic() - start < _PATIENCE:
+        time.sleep(0.1)
+    content = json.loads(file.read_text())
+    if not isinstance(content, dict) or not isinstance(content.get("address"), str):
+        raise ValueError("the file holds no address")
+    return str(content["address"])
 
 
 @contextmanager
