@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mcsim.api import law, load, open, run, warm_up
-    from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning
+    from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
 
@@ -22,6 +22,7 @@ __all__ = [
     "Scenario",
     "ScenarioError",
     "SelfCheckWarning",
+    "WorkersError",
     "confidence_interval",
     "law",
     "load",
@@ -37,6 +38,7 @@ _HOME = {
     "Scenario": "mcsim.scenario",
     "ScenarioError": "mcsim.errors",
     "SelfCheckWarning": "mcsim.errors",
+    "WorkersError": "mcsim.errors",
     "confidence_interval": "mcsim.results",
     "law": "mcsim.api",
     "load": "mcsim.api",

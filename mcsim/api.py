@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,22 +34,25 @@ def load(where: str | Path, settings: Mapping[str, str] | None = None) -> Scenar
 def run(
     scenario: Scenario | str | Path,
     *,
+    executor: Executor | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
     """Simulate a scenario (or what `load` finds under that name) and label the result.
 
-    threads: default all that are available; the result does not depend on it.
+    executor: whose workers sample, of concurrent.futures, Dask or mpi4py; default: threads of this
+    process. threads: of each worker, default 1; without an executor, default all that are
+    available. The result does not depend on either.
     progress: called with the steps done and the steps asked for.
-    Raises ScenarioError, and SimulationError where times overflow. Warns with SelfCheckWarning
-    where the two engines disagree.
+    Raises ScenarioError, SimulationError where times overflow, and WorkersError where workers are
+    lost again and again. Warns with SelfCheckWarning where the two engines disagree.
     """
     from mcsim.batch import advance
     from mcsim.results import label
 
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
-    return label(advance(scenario, threads=threads, progress=progress))
+    return label(advance(scenario, executor=executor, threads=threads, progress=progress))
 
 
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:

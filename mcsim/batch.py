@@ -6,11 +6,13 @@ import datetime
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mcsim.engine import (
+    Crew,
     Engine,
     OverlapError,
     Span,
@@ -19,6 +21,7 @@ from mcsim.engine import (
     check_by_law,
     engine_of,
     simulate,
+    simulate_on,
 )
 from mcsim.errors import Problem, ResultError, SelfCheckWarning
 from mcsim.model import Plan, lower
@@ -57,6 +60,7 @@ class Shard:
 def advance(
     scenario: Scenario,
     *,
+    executor: Executor | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     earlier: Part | None = None,
@@ -65,34 +69,52 @@ def advance(
 ) -> Part:
     """Sample a scenario, or a shard of it.
 
-    threads: default all that are available. progress: called with the steps done and the steps
-    asked for. earlier: what is done already, of this scenario (see `going_on`). watch: is told
-    what is done. The bits of the result do not depend on any of these.
-    Raises ScenarioError, and SimulationError where times overflow. Warns with SelfCheckWarning
-    where the two engines disagree.
+    executor: whose workers sample; default: threads of this process. threads: of each worker,
+    default 1; without an executor, default all that are available. progress: called with the steps
+    done and the steps asked for. earlier: what is done already, of this scenario (see `going_on`).
+    watch: is told what is done. The bits of the result do not depend on any of these.
+    Raises ScenarioError, SimulationError where times overflow, and WorkersError where workers are
+    lost again and again. Warns with SelfCheckWarning where the two engines disagree.
     """
-    threads = available_threads() if threads is None else threads
-    run = _Run(scenario, threads, earlier, shard)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    crew = None if executor is None else Crew(executor, threads or 1)
+    threads = threads_of(executor, threads)
+    run = _Run(scenario, threads, earlier, shard, crew)
     blocks = None if shard is None else shard.blocks(run.plan)
     if blocks is not None and run.plan.target is not None:
         message = "a run that goes on until this is reached cannot be divided into shards"
         raise scenario.error([Problem("run.target_relative_error", message)])
-    engine = run.until_enough(threads=threads, progress=progress, blocks=blocks, watch=watch)
+    engine = run.until_enough(progress=progress, blocks=blocks, watch=watch)
     check = None
     if blocks is None or 0 in blocks:
-        check = check_by_law(run.plan, engine, threads)
+        check = check_by_law(run.plan, engine, threads, crew)
         if check.outcome == "failed":
             warnings.warn(check.message, SelfCheckWarning, stacklevel=3)
     return replace(run.part(), check=check)
+
+
+def threads_of(executor: Executor | None, threads: int | None) -> int:
+    """How many threads sample where `advance` is given these."""
+    if executor is None:
+        return threads or available_threads()
+    return Crew(executor, threads or 1).threads
 
 
 class _Run:
     """A run under way: its plan, which grows until a target is reached, and what is done."""
 
     def __init__(
-        self, scenario: Scenario, threads: int, earlier: Part | None, shard: Shard | None
+        self,
+        scenario: Scenario,
+        threads: int,
+        earlier: Part | None,
+        shard: Shard | None,
+        crew: Crew | None,
     ) -> None:
         self._scenario, self._threads, self._shards = scenario, threads, _shards(shard)
+        self._crew = crew
+        self._in_a_process = threads if crew is None else crew.each
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._spent = Cost()
         self.plan = lower(scenario)
@@ -107,11 +129,14 @@ class _Run:
     def part(self) -> Part:
         """What is done."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        cpu += 0.0 if self._crew is None else self._crew.cpu
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         cost = self._spent + Cost(self._threads, round(1000 * wall), round(1000 * cpu), now)
         return Part(self._scenario, self.tally, self._choice, cost, None, self._shards)
 
-    def until_enough(self, *, blocks: range | None, watch: Watch | None, **how: Any) -> Engine:
+    def until_enough(
+        self, *, blocks: range | None, watch: Watch | None, **how: Any
+    ) -> Engine | str:
         """Sample until the target, if any, is reached; by the engine that is the result."""
 
         def watched(tally: Tally) -> None:
@@ -121,25 +146,27 @@ class _Run:
 
         while True:
             try:
-                engine = engine_of(self._choice.engine, self.plan)
-                self.tally = simulate(
-                    self.plan,
-                    engine=engine,
-                    earlier=self.tally,
-                    blocks=blocks,
-                    watch=watched,
-                    **how,
-                )
+                engine = self._sample(earlier=self.tally, blocks=blocks, watch=watched, **how)
             except NotExact as impossible:
                 self._sample_instead(impossible)
                 continue
             larger = next_plan(self.tally) if blocks is None else None
-            if larger is None or not fits(larger, self._threads):
+            if larger is None or not fits(larger, self._in_a_process):
                 return engine
             self.plan, cheapest = larger, choose(larger)
             if cheapest.engine != self._choice.engine:
                 # What is sampled already would be a small part, from other random numbers.
                 self._choice, self.tally = cheapest, Tally(larger)
+
+    def _sample(self, **how: Any) -> Engine | str:
+        """Sample the plan; the result is the engine, or its name where others had it."""
+        name = self._choice.engine
+        if self._crew is not None:
+            self.tally = simulate_on(self._crew, self.plan, engine=name, **how)
+            return name
+        engine = engine_of(name, self.plan)
+        self.tally = simulate(self.plan, engine=engine, threads=self._threads, **how)
+        return engine
 
     def _sample_instead(self, impossible: NotExact) -> None:
         reason = f"the exact engine cannot do this: {impossible}"

@@ -22,6 +22,10 @@ class SimulationError(McsimError, ArithmeticError):
     """Step times left the range of numbers in which they can be averaged."""
 
 
+class WorkersError(McsimError):
+    """The workers of a run cannot be had, or are lost again and again."""
+
+
 class SelfCheckWarning(UserWarning):
     """The two engines disagree on a scenario: its result must not be trusted."""
 

@@ -30,6 +30,7 @@ ALLOWED = {
         {"errors", "units", "laws", "scenario", "model", "engine", "signature", "tables"},
         {"numpy", "scipy", "xarray", "netCDF4", "matplotlib"},
     ),
+    "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
     "api": (
         {"errors", "scenario", "model", "engine", "results", "batch", "signature"},
@@ -43,6 +44,7 @@ ALLOWED = {
             "api",
             "batch",
             "catalogue",
+            "executors",
             "laws",
             "scenario",
             "model",

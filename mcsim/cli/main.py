@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mcsim.cli import quantities
+from mcsim.cli.executors import NAMES as EXECUTORS
 from mcsim.errors import McsimError, Problem, ScenarioError
 
 if TYPE_CHECKING:
+    from mcsim.cli.executors import Hands
     from mcsim.scenario import Scenario
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -123,7 +126,25 @@ def _load(
 @click.option(
     "--threads",
     type=click.IntRange(min=1, max=4096),
-    help="Default: all that are available. The result does not depend on it.",
+    help="Default: all that are available; of each worker, its share of them, or 1 with --scheduler"
+    " and with mpi. The result does not depend on it.",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(EXECUTORS),
+    default=EXECUTORS[0],
+    help="Who samples: threads of this process (default), processes of this machine, workers of"
+    " Dask, or the processes of an MPI job. The result does not depend on it.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1, max=4096),
+    help="Processes that --executor processes, or dask without --scheduler, starts.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS-OR-FILE",
+    help="Of Dask, as tcp://head:8786, or the file that it wrote; default: one of this run.",
 )
 @click.option(
     "--resume",
@@ -153,6 +174,9 @@ def run(
     engine: str | None,
     output: Path | None,
     threads: int | None,
+    executor: str,
+    workers: int | None,
+    scheduler: str | None,
     resume: bool,
     checkpoint_every: float,
     shard: str | None,
@@ -171,6 +195,7 @@ def run(
     if session is None:
         _explain(asked, threads, output)
         return
+    from mcsim.cli.executors import hands
     from mcsim.cli.running import run_into, target_of
     from mcsim.cli.shards import shards
     from mcsim.model.estimate import before_running
@@ -184,23 +209,24 @@ def run(
         _as_usage(check_output, target)
     for remark in before_running(asked):
         click.echo(f"note: {remark}", err=True)
-    if not force:
-        _require_room(asked, targets, threads, 1 if parts[0] is None else parts[0].of)
-    for part, target in zip(parts, targets, strict=True):
-        run_into(target, asked, part, session, threads=threads, resume=resume)
+    with ExitStack() as stack:
+        who = _as_usage(stack.enter_context, hands(executor, workers, scheduler, threads))
+        if who.helps:
+            return
+        if not force:
+            _require_room(asked, targets, who, 1 if parts[0] is None else parts[0].of)
+        for part, target in zip(parts, targets, strict=True):
+            run_into(target, asked, part, session, who, resume=resume)
 
 
-def _require_room(
-    scenario: Scenario, targets: list[Path], threads: int | None, shards: int
-) -> None:
+def _require_room(scenario: Scenario, targets: list[Path], who: Hands, shards: int) -> None:
+    from mcsim.batch import threads_of
     from mcsim.model import lower
     from mcsim.model.limits import beyond
-    from mcsim.threads import available_threads
 
+    threads = threads_of(who.executor, who.threads)
     each = shards / len(targets)
-    excess = list(
-        beyond(lower(scenario), threads or available_threads(), _directory(targets[0]), each)
-    )
+    excess = list(beyond(lower(scenario), threads, _directory(targets[0]), each))
     if excess:
         raise scenario.error(
             [Problem("", f"{one}; --force runs it all the same") for one in excess]

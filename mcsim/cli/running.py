@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning
+from mcsim.errors import (
+    McsimError,
+    ResultError,
+    ScenarioError,
+    SelfCheckWarning,
+    WorkersError,
+)
 
 if TYPE_CHECKING:
     from mcsim.batch import Shard
+    from mcsim.cli.executors import Hands
     from mcsim.cli.session import Session
     from mcsim.results import Checkpoints, Part
     from mcsim.scenario import Scenario
@@ -38,8 +45,8 @@ def run_into(
     scenario: Scenario,
     shard: Shard | None,
     session: Session,
+    who: Hands,
     *,
-    threads: int | None,
     resume: bool,
 ) -> None:
     """Sample a scenario, or a shard of it, into a file, and say what came out."""
@@ -63,14 +70,21 @@ def run_into(
         existed = target.exists()
         with warnings.catch_warnings(record=True) as said, ProgressLine(sys.stderr) as progress:
             warnings.simplefilter("always", SelfCheckWarning)
-            part = advance(
-                scenario,
-                threads=threads,
-                progress=progress.update,
-                earlier=earlier,
-                shard=shard,
-                watch=session.watch,
-            )
+            try:
+                part = advance(
+                    scenario,
+                    executor=who.executor,
+                    threads=who.threads,
+                    progress=progress.update,
+                    earlier=earlier,
+                    shard=shard,
+                    watch=session.watch,
+                )
+            except WorkersError as lost:
+                session.save()
+                saved = checkpoints.newest.exists()
+                where = f"what is done is in {checkpoints.newest}, from which --resume goes on"
+                raise WorkersError(f"{lost}; {where if saved else 'nothing is done'}") from None
         dataset = label(part)
         try:
             write(dataset, target, part)

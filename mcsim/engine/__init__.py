@@ -5,8 +5,10 @@ from mcsim.engine.selfcheck import SelfCheck, check_by_law
 from mcsim.engine.simulate import Progress, simulate
 from mcsim.engine.steps import Engine
 from mcsim.engine.tally import OverlapError, Span, Tally, blocks_of
+from mcsim.engine.workers import Crew, simulate_on
 
 __all__ = [
+    "Crew",
     "Engine",
     "OverlapError",
     "Progress",
@@ -17,5 +19,6 @@ __all__ = [
     "check_by_law",
     "engine_of",
     "simulate",
+    "simulate_on",
     "step_law",
 ]

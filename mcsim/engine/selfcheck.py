@@ -12,12 +12,14 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from mcsim.engine.exact import ExactEngine, site_laws
-from mcsim.engine.sampled import SampledEngine, sample_steps
+from mcsim.engine.sampled import SampledEngine, SampledReplicate, sample_steps
 from mcsim.engine.steps import Engine
+from mcsim.engine.workers import Crew
 from mcsim.laws import FloatArray
 from mcsim.model.choice import MOST_A_BLOCK, cpu_seconds, sampled_seconds, why_no_law
 from mcsim.model.maximum import MaximumLaw, NotExact
@@ -64,12 +66,16 @@ class SelfCheck:
         )
 
 
-def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
-    """Compare the engines on a plan that was run on `engine`, on so many threads.
+def check_by_law(
+    plan: Plan, engine: Engine | str, threads: int, crew: Crew | None = None
+) -> SelfCheck:
+    """Compare the engines on a plan that was run on `engine`, here or, by its name, elsewhere.
 
-    It takes a twentieth of the run's time, but at least the tables of one cluster and some blocks
-    of steps. What makes steps differ in law, as slow states do, is left out of it.
+    On so many threads, or by those who ran it. It takes a twentieth of the run's time, but at
+    least the tables of one cluster and some blocks of steps. What makes steps differ in law, as
+    slow states do, is left out of it.
     """
+    name = engine if isinstance(engine, str) else engine.name
     sampled = engine if isinstance(engine, SampledEngine) else None
     if plan.is_disturbed:
         plan, sampled = plan.undisturbed(), None
@@ -82,15 +88,25 @@ def check_by_law(plan: Plan, engine: Engine, threads: int) -> SelfCheck:
             laws = site_laws(plan, 0)
         except NotExact as impossible:
             return SelfCheck(0, math.nan, math.nan, str(impossible))
+    steps = range(0, _affordable(plan, name), _AT_A_TIME)
+    if crew is not None:
+        found = {at: one.result for at, one in crew.answers(_ready, plan, "sampled", iter(steps))}
+        return compare(laws, np.concatenate([found[first] for first in steps]))
     replicate = (sampled or SampledEngine(plan)).draw(0)
-
-    def ready(first: int) -> FloatArray:
-        # Last arrivals alone, whatever a run keeps.
-        return sample_steps(replicate.cluster, first, _AT_A_TIME, replicate.start).ready
-
     with ThreadPoolExecutor(threads, "mcsim") as pool:
-        steps = range(0, _affordable(plan, engine.name), _AT_A_TIME)
-        return compare(laws, np.concatenate(list(pool.map(ready, steps))))
+        parts = pool.map(partial(_last_arrivals, replicate), steps)
+        return compare(laws, np.concatenate(list(parts)))
+
+
+def _ready(plan: Plan, engine: Engine, threads: int, first: int) -> FloatArray:
+    replicate = engine.draw(0)
+    assert isinstance(replicate, SampledReplicate)
+    return _last_arrivals(replicate, first)
+
+
+def _last_arrivals(replicate: SampledReplicate, first: int) -> FloatArray:
+    # Nothing else, whatever a run keeps.
+    return sample_steps(replicate.cluster, first, _AT_A_TIME, replicate.start).ready
 
 
 def compare(laws: Sequence[MaximumLaw], ready: FloatArray) -> SelfCheck:
