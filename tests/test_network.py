@@ -186,6 +186,104 @@ def test_links_wait_for_the_slowest_link():
     assert mcsim.law(asked).mean() - 1 == pytest.approx(4 * (1 + 1 / 2 + 1 / 3), rel=1e-6)
 
 
+# Sites, links, and of each leg of the ring how many hops it has.
+GRAPHS = {
+    "pair": ("ab", ["ab"], [1, 1]),
+    "triangle": ("abc", ["ab", "bc", "ac"], [1, 1, 1]),
+    "chain": ("abc", ["ab", "bc"], [1, 1, 2]),
+    "long chain": ("abcd", ["ab", "bc", "cd"], [1, 1, 1, 3]),
+    "star": ("abcd", ["ah", "bh", "ch", "dh"], [2, 2, 2, 2]),
+}
+
+
+def ring_of(graph, delay, only="", **parts):
+    """A device of a second at each site, and links that are late (or `only` some of them)."""
+    names, pairs, _ = GRAPHS[graph]
+    return scenario(
+        *({"count": 1, "site": site, "name": site} for site in names),
+        workload={"gradient": 0},
+        site=[{"name": name} for name in sorted(set("".join(pairs)))],
+        link=[
+            {"between": list(pair), "bandwidth": 1}
+            | ({"delay": delay} if not only or pair in only.split() else {})
+            for pair in pairs
+        ],
+        **parts,
+    )
+
+
+def mean_of_the_slowest(hops):
+    """Of sums of so many independent exponential times of mean 1: the integral of 1 - F."""
+    time = np.linspace(0.0, 80.0, 800_001)
+    ready = np.ones_like(time)
+    for number in hops:
+        terms = sum(time**k / math.factorial(k) for k in range(number))
+        ready *= 1.0 - np.exp(-time) * terms
+    return np.trapezoid(1.0 - ready, time)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_round_waits_for_the_slowest_leg_and_a_leg_for_all_its_hops(graph):
+    _, _, hops = GRAPHS[graph]
+    rounds = 2 * (len(hops) - 1)
+    expected = 1e-3 * rounds * mean_of_the_slowest(hops)
+    known = {"pair": 3.0e-3, "triangle": 4e-3 * (1 + 1 / 2 + 1 / 3)}
+    assert expected == pytest.approx(known.get(graph, expected), rel=1e-6)
+    asked = ring_of(graph, {"law": "exponential", "mean": "1 ms"}, steps=20_000)
+    assert mcsim.law(asked).mean() - 1 == pytest.approx(expected, rel=1e-5)
+    for engine in ("sampled", "exact"):
+        found = mcsim.run(asked.replace({"run.engine": engine}))
+        error = found.communication_time_mean_stderr.item()
+        assert abs(found.communication_time_mean.item() - expected) < 5 * error
+        assert found.attrs["self_check"] == "passed"
+
+
+@pytest.mark.parametrize(
+    "delay",
+    [
+        {"law": "lognormal", "median": "1 ms", "sigma": 1.0},
+        {"law": "constant", "value": "3 ms"},
+        {
+            "law": "mixture",
+            "parts": [
+                {"weight": 0.9, "law": "constant", "value": 0},
+                {"weight": 0.1, "law": "constant", "value": "5 ms"},
+            ],
+        },
+        {"law": "empirical", "table": "aries-day-shared"},
+    ],
+    ids=lambda delay: delay["law"],
+)
+def test_rounds_of_a_chain_are_those_of_numpy(delay):
+    asked = ring_of("chain", delay, steps=40_000, keep="steps")
+    found = mcsim.run(asked).step_time.values.ravel() - 1
+    law = lower(asked).barrier.delays[0].messages[0].law
+    drawn = law.quantile(np.random.default_rng(5).random((40_000, 4, 4)))
+    one, other, there, back = np.moveaxis(drawn, 2, 0)
+    expected = np.maximum(np.maximum(one, other), there + back).sum(axis=1)
+    error = math.sqrt((found.var() + expected.var()) / 40_000)
+    assert abs(found.mean() - expected.mean()) <= 5 * error + 1e-12
+    for q in (0.1, 0.5, 0.9, 0.99):
+        share = (found <= np.quantile(expected, q) * (1 + 1e-9)).mean()
+        least = (expected <= np.quantile(expected, q) * (1 + 1e-9)).mean()
+        assert abs(share - least) < 5 * math.sqrt(2 * q * (1 - q) / 40_000) + 1e-12
+
+
+def test_messages_that_only_one_link_delays_have_draws_of_their_own():
+    """Of the chain's legs two go over the one link that is late: the slower of two."""
+    asked = ring_of("chain", {"law": "exponential", "mean": "1 ms"}, only="ab", steps=20_000)
+    (delay,) = lower(asked).barrier.delays
+    assert [one.count for one in delay.messages] == [2]
+    found = mcsim.run(asked)
+    error = found.communication_time_mean_stderr.item()
+    assert abs(found.communication_time_mean.item() - 4 * 1.5e-3) < 5 * error
+
+
+def test_a_link_that_always_adds_the_same_adds_it_to_its_legs_only():
+    asked = ring_of("star", {"law": "constant", "value": "1 ms"}, steps=10)
+    assert mcsim.run(asked).communication_time_mean.item() == pytest.approx(6 * 2e-3, rel=1e-9)
+
+
 def some_barrier(overlap):
     return Barrier((0.1, 0.5), (0.1, 0.2), Exchange(1.0), overlap, ())
 

@@ -8,7 +8,8 @@ exchange between sites, the other half (the distribution) after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -21,7 +22,17 @@ from mcsim.model.collectives import RING, Level, Phase, phase
 from mcsim.model.delays import slowest
 from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
-from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
+from mcsim.model.plan import (
+    Barrier,
+    Delay,
+    Group,
+    LinkPlan,
+    Messages,
+    SitePlan,
+    Unit,
+    identity_of,
+    require_distinct,
+)
 from mcsim.model.queueing import wait
 from mcsim.model.sharing import Members, messages_of
 from mcsim.model.wear import aged, link_name, states_of, wait_for
@@ -86,9 +97,12 @@ def barrier_among(
     states: tuple[LinkPlan, ...] = ()
     taking_part = [site.name for site, local in zip(sites, members, strict=True) if local]
     if len(taking_part) > 1:
-        used, exchange = _across([aged(link) for link in links], payload * alike, taking_part)
+        routes = Routes([aged(link) for link in links], taking_part)
+        legs = routes.ring(taking_part)
+        used, exchange = _across(routes, legs, payload * alike)
         states = tuple(states_of(link, step_time) for link in used)
-        delays += _link_delays(used, len(taking_part), step_time, exchange.undisturbed)
+        delays += _message_delays(routes, legs)
+        delays += _flaps(used, step_time, exchange.undisturbed)
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
     levels = tuple((_at_level("node", phases), _at_level("site", phases)) for phases in inside)
     return Barrier(half, half, exchange, overlap, tuple(delays), states, levels)
@@ -141,33 +155,60 @@ def _site_delays(
 
 
 def require_known(messages: Messages) -> None:
-    """Raise ScenarioError where what messages share does not add up to a law."""
+    """Raise ScenarioError where delays that a message adds up have no law that can be drawn."""
     if not messages.units:
         return
     try:
         slowest(messages)  # Kept: the run needs it again.
     except NotExact as impossible:
-        raise ScenarioError(
-            "scenario", [Problem(f"network.{messages.level}", str(impossible))]
-        ) from None
+        where = "link" if messages.level == "link" else f"network.{messages.level}"
+        raise ScenarioError("scenario", [Problem(where, str(impossible))]) from None
 
 
-def _link_delays(
-    links: Sequence[Link], sites: int, step_time: float, across: float
-) -> Iterator[Delay]:
-    """Of the links in use: of each message, and where one flaps. across: s, of an exchange."""
-    named = [(identity_of(link_name(link)), link) for link in links]
-    delayed = link_messages(links)
+def _flaps(links: Sequence[Link], step_time: float, across: float) -> Iterator[Delay]:
+    """The wait for links that are down. across: s, of an exchange."""
     # The sites wait for all links together: flaps at the same time cost no more than the longest.
     flapping = tuple(
-        Messages("flap", identity, wait_for(link.flap, step_time, across), 1)
-        for identity, link in named
+        Messages("flap", identity_of(link_name(link)), wait_for(link.flap, step_time, across), 1)
+        for link in links
         if link.flap
     )
-    if delayed:
-        yield Delay(None, RING.rounds(sites), delayed)
     if flapping:
         yield Delay(None, 1, flapping)
+
+
+def _message_delays(routes: Routes, legs: Sequence[Sequence[Hop]]) -> Iterator[Delay]:
+    """In each round of the ring a message goes over each leg; those that the same links delay are
+    alike, whichever way they go."""
+    delayed = [frozenset(link for link in map(routes.link, leg) if link.delay) for leg in legs]
+    ways = Counter(way for way in delayed if way)
+    if not ways:
+        return
+    require_distinct("link", map(_way_name, ways))
+    messages = tuple(_messages_over(way, number) for way, number in ways.items())
+    for one in messages:
+        require_known(one)
+    yield Delay(None, RING.rounds(len(legs)), messages)
+
+
+def _messages_over(way: Iterable[Link], number: int) -> Messages:
+    """So many messages, each late by the sum of the delays of all of these links.
+
+    Delays of hops add up as those that are shared do, each by a single message.
+    """
+    laws = [link.delay for link in sorted(way, key=link_name) if link.delay]
+    identity = identity_of(_way_name(way))
+    if len(laws) == 1:
+        return Messages("link", identity, laws[0], number)
+    unit = Unit("hop", laws[1], 1)
+    for law in laws[2:]:
+        unit = Unit("hop", law, 0, ((unit, 1),))
+    return Messages("link", identity, laws[0], 0, ((unit, number),))
+
+
+def _way_name(way: Iterable[Link]) -> str:
+    """The name that the draws of messages over these links hang on."""
+    return "\n\n".join(sorted(map(link_name, way)))
 
 
 def link_messages(links: Sequence[Link]) -> tuple[Messages, ...]:
@@ -232,6 +273,14 @@ class Routes:
             here = previous
         return leg
 
+    def ring(self, sites: Sequence[str]) -> list[list[Hop]]:
+        """The legs of a ring that visits sites in their order.
+
+        Raises ScenarioError where there is no way between two of them.
+        """
+        self.require_joined(sites)
+        return [self.leg(*ends) for ends in zip(sites, [*sites[1:], sites[0]], strict=True)]
+
     def link(self, hop: Hop) -> Link:
         return self._by_ends[hop]
 
@@ -241,21 +290,17 @@ class Routes:
 
 
 def _across(
-    links: Sequence[Link], payload: float, sites: Sequence[str]
+    routes: Routes, legs: Sequence[Sequence[Hop]], payload: float
 ) -> tuple[list[Link], Exchange]:
-    """The links in use, and a ring all-reduce over the sites.
+    """The links in use, and a ring all-reduce over these legs, between neighbours of the ring.
 
-    The ring visits the sites in the order of the scenario, each leg on the route of least
-    latency; legs that use a link in the same direction share it fairly.
+    Legs that use a link in the same direction share it fairly.
     """
-    routes = Routes(links, sites)
-    routes.require_joined(sites)
-    legs = [routes.leg(*ends) for ends in zip(sites, [*sites[1:], sites[0]], strict=True)]
     hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
     used = list(dict.fromkeys(routes.link(hop) for hop in hops))
     return used, Exchange(
-        RING.rounds(len(sites)) * max(routes.latency(leg) for leg in legs),
-        RING.volume(len(sites)) * payload,
+        RING.rounds(len(legs)) * max(routes.latency(leg) for leg in legs),
+        RING.volume(len(legs)) * payload,
         tuple(goodput(routes.link(hop)) for hop in hops),
         tuple(tuple(hops.index(hop) for hop in leg) for leg in legs),
         tuple(used.index(routes.link(hop)) for hop in hops),

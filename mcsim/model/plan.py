@@ -148,10 +148,11 @@ class LinkPlan:
 
 @dataclass(frozen=True)
 class Unit:
-    """A node, rack or site, all messages of which are delayed together.
+    """A node, rack or site, all messages of which are delayed together, or one more hop of a route.
 
-    name: "node", "rack" or "site". law: of the delay that is added to each, s. participants: its
-    messages that share nothing more. units: inside it, and how many of each kind.
+    name: "node", "rack", "site" or "hop". law: of the delay that is added to each, s.
+    participants: its messages that share nothing more. units: inside it, and how many of each
+    kind.
     """
 
     name: str
