@@ -232,13 +232,15 @@ def goodput(link: Link) -> float:
     """What a link carries, byte/s: what other traffic leaves, without what is sent again."""
     free, loss = link.bandwidth * (1.0 - link.utilisation), link.loss or 0.0
     round_trip = 2.0 * one_way_latency(link)
+    connections = link.connections or 1
     if link.protocol == "tcp":
         # Where it takes no time to hear of a loss, it costs nothing.
         each = mathis(loss, link.packet, round_trip) if round_trip > 0.0 else free
-        return min(free, link.connections * each)
+        return min(free, connections * each)
     if link.protocol == "selective-repeat":
         return free * selective_repeat(loss)
-    return free * go_back_n(loss, in_flight(free, round_trip, link.packet))
+    # A queue pair sends again what it has in flight itself: Mittal et al., SIGCOMM 2018.
+    return free * go_back_n(loss, in_flight(free / connections, round_trip, link.packet))
 
 
 class Routes:

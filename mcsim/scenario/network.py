@@ -108,8 +108,12 @@ class Link(Part):
         default="go-back-n",
     )
     packet: float = fields.quantity("what is lost at once", "data", default=4096.0, above=0)
-    connections: int = fields.integer(
-        "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
+    connections: int | None = fields.integer(
+        "queue pairs (go-back-N) or TCP connections side by side, each with a like share of the"
+        " bandwidth: one loses only what it has in flight; default: 1, as if one filled the link",
+        default=None,
+        at_least=1,
+        at_most=MAX_COUNT,
     )
     flap: Spells | None = fields.table(
         "the link is down, and what is to cross it waits; default: by `age`, or never",
@@ -134,6 +138,14 @@ class Link(Part):
         for key in ("arrival_cv", "service_cv"):
             if getattr(self, key) is not None and self.queue in ("m/m/1", "m/d/1"):
                 yield key, f'is given, but the queue "{self.queue}" has its own; use "kingman"'
+        if self.connections is not None:
+            if self.protocol == "selective-repeat":
+                yield (
+                    "connections",
+                    "changes nothing: only what is lost is sent again",
+                )
+            elif self.loss is None and self.age is None:
+                yield "connections", "changes nothing: no packet is lost; give `loss` or `age`"
         ends = self.between
         if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
