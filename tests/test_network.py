@@ -310,3 +310,40 @@ def test_a_later_arrival_never_ends_a_step_sooner(overlap):
     assert np.all(
         step_end(some_barrier(overlap), later, none) >= step_end(some_barrier(overlap), ready, none)
     )
+
+
+def h100s(*counts, **parts):
+    """Seconds of the collective of 140 GB at a site of groups of so many devices."""
+    fleet = [{"name": f"g{i}", "device": "h100-sxm", "count": n} for i, n in enumerate(counts)]
+    found = lower(
+        mcsim.Scenario.from_dict(
+            {
+                "name": "x",
+                "workload": {"compute": "1 s", "reference": "h100-sxm", "gradient": "140 GB"},
+                "network": {"site": {"bandwidth": "50 GB/s", "latency": "5 us"}},
+                "fleet": fleet,
+                **parts,
+            }
+        )
+    ).barrier
+    return found.up[0] + found.down[0]
+
+
+def test_what_is_left_of_a_node_costs_the_same_in_a_group_of_its_own():
+    """8,000 devices, and one more: 1,001 nodes, each of whose adapters carries an eighth."""
+    expected = all_reduce(1001, 140e9 / 8, 5e-6, 50e9)
+    for counts in ((8001,), (8000, 1), (1, 8000), (8000, 4)):
+        assert h100s(*counts) == pytest.approx(expected, rel=1e-12)
+    assert h100s(8000) == pytest.approx(expected, rel=1e-2)
+
+
+def test_where_no_node_is_full_the_fullest_counts():
+    assert h100s(1, 1) == pytest.approx(all_reduce(2, 140e9, 5e-6, 50e9), rel=1e-12)
+    assert h100s(4, 1) == pytest.approx(all_reduce(2, 140e9 / 4, 5e-6, 50e9), rel=1e-12)
+    assert h100s(4, 4) == pytest.approx(all_reduce(2, 140e9 / 4, 5e-6, 50e9), rel=1e-12)
+
+
+def test_full_nodes_of_fewer_devices_slow_all_others():
+    fleet = ({"count": 80, "devices_per_node": 8}, {"count": 4, "devices_per_node": 4})
+    found = barrier(*fleet, network={"site": {"bandwidth": "50 GB/s"}})
+    assert found.up[0] + found.down[0] == pytest.approx(all_reduce(11, 1e9 / 4, 0, 50e9), rel=1e-12)

@@ -86,7 +86,14 @@ def _members(work: Work, units: Indices) -> list[Members]:
             first = work.placement.node[work.placement.group == index].min()
             _, in_rack = np.unique((nodes - first) // group.nodes_per_rack, return_counts=True)
             found.append(
-                Members(int(each.max()), each.size, local.size, int(in_rack.max()), group.scale_up)
+                Members(
+                    int(each.max()),
+                    each.size,
+                    local.size,
+                    int(in_rack.max()),
+                    group.scale_up,
+                    group.has_full_node,
+                )
             )
     return found
 

@@ -1,9 +1,10 @@
 """The network of the barrier: what the hierarchical all-reduce costs, level by level.
 
 Inside a node the devices share the whole payload among them; each of a node's d devices then
-carries its 1/d through its own adapter among the nodes of the site; the sites exchange the whole
-payload over their links. Half of an all-reduce inside a site (the reduction) comes before the
-exchange between sites, the other half (the distribution) after it.
+carries its 1/d through its own adapter among the nodes of the site, and so do those of what is
+left of a node; the sites exchange the whole payload over their links. Half of an all-reduce inside
+a site (the reduction) comes before the exchange between sites, the other half (the distribution)
+after it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,12 @@ def barrier_of(
     members = [
         [
             Members(
-                min(g.devices_per_node, g.count), g.nodes, g.count, g.nodes_per_rack, g.scale_up
+                min(g.devices_per_node, g.count),
+                g.nodes,
+                g.count,
+                g.nodes_per_rack,
+                g.scale_up,
+                g.has_full_node,
             )
             for g in groups
             if g.site == index
@@ -132,11 +138,21 @@ def _inside(network: Network, payload: float, members: Sequence[Members]) -> lis
         phases.append(max(each, key=lambda one: (one.seconds, one.rounds)))
     if network.site is not None:
         site = network.site
-        # The node with the fewest adapters carries the largest shares.
-        share = payload / min(one.in_node for one in members)
+        share = payload / _adapters(members)
         level = Level(sum(one.nodes for one in members), site.latency, site.bandwidth)
         phases.append(phase("all-reduce", site.algorithm, level, share, level="site"))
     return phases
+
+
+def _adapters(members: Sequence[Members]) -> int:
+    """Of a node: among so many the payload is shared.
+
+    The node with the fewest carries the largest shares. What is left of a node, at the end of a
+    group or a group of its own, does not count, as if the others made up for what it lacks; where
+    there is nothing else, the largest does.
+    """
+    full = [one.in_node for one in members if one.full]
+    return min(full) if full else max(one.in_node for one in members)
 
 
 def _site_delays(

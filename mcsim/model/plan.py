@@ -109,6 +109,11 @@ class Group:
         return -(-self.count // self.devices_per_node)
 
     @property
+    def has_full_node(self) -> bool:
+        """Whether it is not all of it the remainder of a node."""
+        return self.count >= self.devices_per_node
+
+    @property
     def racks(self) -> int:
         """Racks, the last of which may be partly filled."""
         return -(-self.nodes // self.nodes_per_rack)
