@@ -140,6 +140,32 @@ def test_a_site_without_a_link_is_refused():
         barrier(*FLEET, **parts)
 
 
+@pytest.mark.parametrize("network", [{}, {"network": {"site": {"bandwidth": "50 GB/s"}}}])
+@pytest.mark.parametrize("divided", [{}, {"parallel": {"pipeline": 2, "microbatches": 2}}])
+def test_sites_that_train_together_without_a_link_are_refused(network, divided):
+    sites = {"site": [{"name": name} for name in "abc"]}
+    with pytest.raises(ScenarioError, match=r'link: no \[\[link\]\] joins "a" and "b"'):
+        lower(scenario(*FLEET, workload={"gradient": "1 GB", **divided}, **sites, **network))
+    # One of them, or without anything to sum, needs none.
+    lower(scenario(FLEET[0], workload={"gradient": "1 GB", **divided}, **sites, **network))
+    assert lower(scenario(*FLEET, workload=divided, **sites, **network)).barriers == ()
+
+
+def test_the_error_names_the_file_and_the_key(tmp_path):
+    file = tmp_path / "apart.toml"
+    fleet = "".join(
+        f'[[fleet]]\nname = "{x}"\ndevice = "custom"\ncompute = 1\ncount = 1\nsite = "{x}"\n'
+        for x in "ab"
+    )
+    file.write_text(
+        'name = "apart"\n[workload]\ngradient = "1 GB"\n'
+        + '[[site]]\nname = "a"\n[[site]]\nname = "b"\n'
+        + fleet
+    )
+    with pytest.raises(ScenarioError, match=r'apart\.toml.*: link: no \[\[link\]\] joins "a"'):
+        lower(mcsim.load(file))
+
+
 def test_a_site_without_devices_takes_no_part():
     plan = lower(scenario(*FLEET[:2], workload={"gradient": "1 GB"}, **triangle()))
     assert [site.name for site in plan.sites] == ["a", "b"]

@@ -55,7 +55,7 @@ def barrier_of(
 
     payload: bytes. Raises ScenarioError where sites are not connected.
     """
-    if payload is None or (network is None and not links):
+    if payload is None or (network is None and not links and len(sites) == 1):
         return None
     members = [
         [
