@@ -287,7 +287,7 @@ def test_flaps_of_several_links_are_waited_for_together():
         ({"utilisation": 1}, "below 1"),
         ({"distance": "-1 km"}, "at least 0"),
         ({"protocol": "udp"}, "go-back-n"),
-        ({"packet": 0}, "above 0"),
+        ({"packet": 0}, "at least 1"),
     ],
 )
 def test_impossible_links_are_refused(keys, message):

@@ -373,3 +373,13 @@ def test_full_nodes_of_fewer_devices_slow_all_others():
     fleet = ({"count": 80, "devices_per_node": 8}, {"count": 4, "devices_per_node": 4})
     found = barrier(*fleet, network={"site": {"bandwidth": "50 GB/s"}})
     assert found.up[0] + found.down[0] == pytest.approx(all_reduce(11, 1e9 / 4, 0, 50e9), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("level", "key"),
+    [("node", "delay"), ("node", "shared_node"), ("site", "delay"), ("site", "shared_site")],
+)
+def test_messages_are_never_early(level, key):
+    early = {"law": "uniform", "low": "-1 us", "high": "1 ms"}
+    with pytest.raises(ScenarioError, match=rf"network\.{level}\.{key}: .* no message is early"):
+        scenario({"count": 8}, network={level: {"bandwidth": "1 GB/s", key: early}})
