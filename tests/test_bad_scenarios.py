@@ -215,6 +215,32 @@ LINKS = [
         "slow.factor",
         "0 must be above 0: it divides the bandwidth",
     ),
+    one("all but none", {'"800 Gb/s"': "1e-300"}, 18, "link[0].bandwidth", "1e-300 must be at lea"),
+    one("beyond the sky", {'"16 km"': "1e300"}, 17, "link[0].distance", "1e+300 must be at most"),
+    in_link("a cable to nowhere", "route_factor = 1e300", "route_factor", "must be at most 1000"),
+    in_link("a part of a byte", "packet = 1e-300", "packet", "1e-300 must be at least 1"),
+    in_link(
+        "early messages",
+        'delay = { law = "constant", value = -5 }',
+        "delay",
+        "-5 s must be at least 0: no message is early",
+    ),
+    in_link(
+        "some early messages",
+        'delay = { law = "normal", mean = "1 ms", sd = "1 ms" }',
+        "delay",
+        "must be at least 0: no message is early",
+    ),
+    in_link("lanes that never fail", "lanes = 4", "lanes", "changes nothing: no lane fails"),
+    in_link(
+        "connections without loss", "connections = 4", "connections", "changes nothing: no packet"
+    ),
+    in_link(
+        "a queue in which nothing varies",
+        'queue = "kingman"\narrival_cv = 0\nservice_cv = 0',
+        "queue",
+        "waits for nothing where arrival_cv and service_cv are both 0",
+    ),
     in_link("negative age", 'age = "-1 year"', "age", "must be at least 0"),
     in_link("age beyond what is known", 'age = "30 years"', "age", "30 years must be at least 0"),
     in_link("age without a unit", 'age = "10"', "age", "has no unit"),
@@ -380,7 +406,7 @@ QUANTITIES = [
         "a length for a time", {'"5 us"': '"16 km"'}, 21, "network.site.latency", "a time is wanted"
     ),
     one("data for a rate", {'"800 Gb/s"': '"400 Gb"'}, 18, "link[0].bandwidth", 'mean "400 Gb/s"'),
-    one("zero bandwidth", {'"800 Gb/s"': '"0 Gb/s"'}, 18, "link[0].bandwidth", "must be above 0"),
+    one("zero bandwidth", {'"800 Gb/s"': '"0 Gb/s"'}, 18, "link[0].bandwidth", "must be at least"),
     one("bandwidth nothing", {'"800 Gb/s"': '""'}, 18, "link[0].bandwidth", "does not begin with"),
     one("unknown unit", {'"5 us"': '"5 usec"'}, 21, "network.site.latency", 'mean "5 us"'),
     one("negative latency", {'"5 us"': '"-5 us"'}, 21, "network.site.latency", "at least 0"),

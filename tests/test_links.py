@@ -153,6 +153,46 @@ def test_loss_costs_what_the_protocol_makes_of_it():
     assert goodput(link(protocol="tcp", loss=0.1)) == 100e9
 
 
+@pytest.mark.parametrize(("connections", "loss"), [(1, 0.01), (4, 0.01), (8, 0.05), (40, 0.1)])
+def test_a_queue_pair_sends_again_what_it_has_in_flight_itself(connections, loss):
+    """Slot by slot: senders take turns; each hears of a loss a round trip later, and goes back."""
+    in_all, slots = 40, 400_000
+    lost = (np.random.default_rng(connections).random(slots) < loss).tolist()
+    delivered = [0] * connections
+    back_at = [0] * connections
+    for slot, failed in enumerate(lost):
+        sender = slot % connections
+        # Between a loss and the news of it the receiver throws away what comes.
+        if slot >= back_at[sender]:
+            if failed:
+                back_at[sender] = slot + in_all
+            else:
+                delivered[sender] += 1
+    # 40 packets of 1 kB are in flight at 1 GB/s and a round trip of 40 us.
+    keys = {"bandwidth": 1e9, "packet": 1e3, "latency": 20e-6, "loss": loss}
+    expected = goodput(link(**keys, connections=connections)) / 1e9
+    assert expected == pytest.approx(go_back_n(loss, in_all / connections), rel=1e-12)
+    assert sum(delivered) / slots == pytest.approx(expected, rel=0.02)
+
+
+def test_a_queue_pair_with_a_single_packet_in_flight_loses_no_other():
+    far = {"distance": 1e6, "loss": 1e-2}
+    assert goodput(link(**far, connections=10**6)) == pytest.approx(99e9, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"protocol": "selective-repeat", "loss": 1e-3}, "only what is lost is sent again"),
+        ({"protocol": "go-back-n"}, "no packet is lost; give `loss` or `age`"),
+        ({"protocol": "tcp"}, "no packet is lost; give `loss` or `age`"),
+    ],
+)
+def test_connections_that_change_nothing_are_refused(keys, message):
+    with pytest.raises(ScenarioError, match=r"link\[0\]\.connections: changes nothing: " + message):
+        two_sites({"connections": 8, **keys})
+
+
 def test_a_lossy_link_slows_the_exchange():
     fleet = [{"count": 2, "site": site, "name": site} for site in ("a", "b")]
 
@@ -247,7 +287,7 @@ def test_flaps_of_several_links_are_waited_for_together():
         ({"utilisation": 1}, "below 1"),
         ({"distance": "-1 km"}, "at least 0"),
         ({"protocol": "udp"}, "go-back-n"),
-        ({"packet": 0}, "above 0"),
+        ({"packet": 0}, "at least 1"),
     ],
 )
 def test_impossible_links_are_refused(keys, message):

@@ -444,30 +444,36 @@ def law_of(name, /, **parameters):
     return st.fixed_dictionaries({"law": st.just(name), **parameters})
 
 
-simple_laws = st.one_of(
-    law_of("constant", value=st.floats(-1e9, 1e9)),
-    law_of("uniform", low=st.floats(-1, 0), high=st.floats(0, 1)),
-    law_of("normal", mean=st.floats(-1e9, 1e9), sd=spread),
+positive_laws = st.one_of(
+    law_of("constant", value=positive),
     law_of("lognormal", mean=positive, cv=spread),
     law_of("lognormal", median=positive, sigma=spread),
     law_of("gamma", mean=positive, cv=st.floats(0.1, 2)),
     law_of("exponential", mean=positive),
     law_of("weibull", scale=positive, shape=st.floats(0.5, 5)),
     law_of("pareto", scale=positive, alpha=st.floats(1.1, 5)),
-    law_of("empirical", values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=5)),
     law_of("scipy", name=st.just("gamma"), a=st.floats(0.5, 5), scale=positive),
+)
+simple_laws = st.one_of(
+    positive_laws,
+    law_of("constant", value=st.floats(-1e9, 1e9)),
+    law_of("uniform", low=st.floats(-1, 0), high=st.floats(0, 1)),
+    law_of("normal", mean=st.floats(-1e9, 1e9), sd=spread),
+    law_of("empirical", values=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=5)),
 )
 
 
 @st.composite
-def mixtures(draw):
-    parts = draw(st.lists(simple_laws, min_size=1, max_size=3))
+def mixtures(draw, simple):
+    parts = draw(st.lists(simple, min_size=1, max_size=3))
     weights = [1 / len(parts)] * len(parts)
     tables = [{"weight": weight} | part for weight, part in zip(weights, parts, strict=True)]
     return {"law": "mixture", "parts": tables}
 
 
-laws = st.one_of(simple_laws, mixtures())
+laws = st.one_of(simple_laws, mixtures(simple_laws))
+delays = st.one_of(positive_laws, mixtures(positive_laws))
+rates = st.floats(1.0, 1e12)
 
 
 def table_of(required=None, **optional):
@@ -502,10 +508,10 @@ def scenario_tables(draw):
     ]
     pairs = [[a, b] for i, a in enumerate(sites) for b in sites[:i]]
     link = [
-        {"between": pair} | draw(table_of({"bandwidth": positive}, distance=positive, delay=laws))
+        {"between": pair} | draw(table_of({"bandwidth": rates}, distance=positive, delay=delays))
         for pair in pairs
     ]
-    level = table_of({"bandwidth": positive}, latency=positive, delay=laws)
+    level = table_of({"bandwidth": rates}, latency=positive, delay=delays)
     rest = table_of(
         {"name": names},
         run=table_of(seed=st.integers(0, 2**64 - 1), steps=st.integers(1, 2**32 - 1)),

@@ -17,7 +17,8 @@ from mcsim.model.work import Work
 def barriers_of(work: Work) -> tuple[Barrier, ...]:
     """Of a bucket of each stage's gradients, which its replicas sum; none without a payload."""
     payloads = _gradients(work)
-    if not payloads or (work.scenario.network is None and not work.scenario.link):
+    there = work.scenario.network is not None or work.scenario.link
+    if not payloads or not (there or _spans_sites(work)):
         return ()
     found = []
     for stage in range(work.placement.stages):
@@ -25,6 +26,12 @@ def barriers_of(work: Work) -> tuple[Barrier, ...]:
         one = [_barrier(work, stage, size / buckets, apart) for size, apart in payloads]
         found.append(one[0] if len(one) == 1 else _one_after_the_other(*one))
     return tuple(_with_flaps_once(found))
+
+
+def _spans_sites(work: Work) -> bool:
+    """Whether replicas of a stage are at several sites."""
+    site = work.placement.site[work.placement.unit]
+    return bool((site != site[0]).any())
 
 
 def _with_flaps_once(barriers: Sequence[Barrier]) -> Iterator[Barrier]:
@@ -86,7 +93,14 @@ def _members(work: Work, units: Indices) -> list[Members]:
             first = work.placement.node[work.placement.group == index].min()
             _, in_rack = np.unique((nodes - first) // group.nodes_per_rack, return_counts=True)
             found.append(
-                Members(int(each.max()), each.size, local.size, int(in_rack.max()), group.scale_up)
+                Members(
+                    int(each.max()),
+                    each.size,
+                    local.size,
+                    int(in_rack.max()),
+                    group.scale_up,
+                    group.has_full_node,
+                )
             )
     return found
 

@@ -1,14 +1,16 @@
 """The network of the barrier: what the hierarchical all-reduce costs, level by level.
 
 Inside a node the devices share the whole payload among them; each of a node's d devices then
-carries its 1/d through its own adapter among the nodes of the site; the sites exchange the whole
-payload over their links. Half of an all-reduce inside a site (the reduction) comes before the
-exchange between sites, the other half (the distribution) after it.
+carries its 1/d through its own adapter among the nodes of the site, and so do those of what is
+left of a node; the sites exchange the whole payload over their links. Half of an all-reduce inside
+a site (the reduction) comes before the exchange between sites, the other half (the distribution)
+after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -19,7 +21,17 @@ from mcsim.model.collectives import RING, Level, Phase, phase
 from mcsim.model.delays import slowest
 from mcsim.model.exchange import Exchange
 from mcsim.model.loss import go_back_n, in_flight, mathis, selective_repeat
-from mcsim.model.plan import Barrier, Delay, Group, LinkPlan, Messages, SitePlan, identity_of
+from mcsim.model.plan import (
+    Barrier,
+    Delay,
+    Group,
+    LinkPlan,
+    Messages,
+    SitePlan,
+    Unit,
+    identity_of,
+    require_distinct,
+)
 from mcsim.model.queueing import wait
 from mcsim.model.sharing import Members, messages_of
 from mcsim.model.wear import aged, link_name, states_of, wait_for
@@ -41,12 +53,17 @@ def barrier_of(
 
     payload: bytes. Raises ScenarioError where sites are not connected.
     """
-    if payload is None or (network is None and not links):
+    if payload is None or (network is None and not links and len(sites) == 1):
         return None
     members = [
         [
             Members(
-                min(g.devices_per_node, g.count), g.nodes, g.count, g.nodes_per_rack, g.scale_up
+                min(g.devices_per_node, g.count),
+                g.nodes,
+                g.count,
+                g.nodes_per_rack,
+                g.scale_up,
+                g.has_full_node,
             )
             for g in groups
             if g.site == index
@@ -84,9 +101,12 @@ def barrier_among(
     states: tuple[LinkPlan, ...] = ()
     taking_part = [site.name for site, local in zip(sites, members, strict=True) if local]
     if len(taking_part) > 1:
-        used, exchange = _across([aged(link) for link in links], payload * alike, taking_part)
+        routes = Routes([aged(link) for link in links], taking_part)
+        legs = routes.ring(taking_part)
+        used, exchange = _across(routes, legs, payload * alike)
         states = tuple(states_of(link, step_time) for link in used)
-        delays += _link_delays(used, len(taking_part), step_time, exchange.undisturbed)
+        delays += _message_delays(routes, legs)
+        delays += _flaps(used, step_time, exchange.undisturbed)
     half = tuple(sum(phase.seconds for phase in phases) / 2 for phases in inside)
     levels = tuple((_at_level("node", phases), _at_level("site", phases)) for phases in inside)
     return Barrier(half, half, exchange, overlap, tuple(delays), states, levels)
@@ -116,11 +136,21 @@ def _inside(network: Network, payload: float, members: Sequence[Members]) -> lis
         phases.append(max(each, key=lambda one: (one.seconds, one.rounds)))
     if network.site is not None:
         site = network.site
-        # The node with the fewest adapters carries the largest shares.
-        share = payload / min(one.in_node for one in members)
+        share = payload / _adapters(members)
         level = Level(sum(one.nodes for one in members), site.latency, site.bandwidth)
         phases.append(phase("all-reduce", site.algorithm, level, share, level="site"))
     return phases
+
+
+def _adapters(members: Sequence[Members]) -> int:
+    """Of a node: among so many the payload is shared.
+
+    The node with the fewest carries the largest shares. What is left of a node, at the end of a
+    group or a group of its own, does not count, as if the others made up for what it lacks; where
+    there is nothing else, the largest does.
+    """
+    full = [one.in_node for one in members if one.full]
+    return min(full) if full else max(one.in_node for one in members)
 
 
 def _site_delays(
@@ -139,33 +169,60 @@ def _site_delays(
 
 
 def require_known(messages: Messages) -> None:
-    """Raise ScenarioError where what messages share does not add up to a law."""
+    """Raise ScenarioError where delays that a message adds up have no law that can be drawn."""
     if not messages.units:
         return
     try:
         slowest(messages)  # Kept: the run needs it again.
     except NotExact as impossible:
-        raise ScenarioError(
-            "scenario", [Problem(f"network.{messages.level}", str(impossible))]
-        ) from None
+        where = "link" if messages.level == "link" else f"network.{messages.level}"
+        raise ScenarioError("scenario", [Problem(where, str(impossible))]) from None
 
 
-def _link_delays(
-    links: Sequence[Link], sites: int, step_time: float, across: float
-) -> Iterator[Delay]:
-    """Of the links in use: of each message, and where one flaps. across: s, of an exchange."""
-    named = [(identity_of(link_name(link)), link) for link in links]
-    delayed = link_messages(links)
+def _flaps(links: Sequence[Link], step_time: float, across: float) -> Iterator[Delay]:
+    """The wait for links that are down. across: s, of an exchange."""
     # The sites wait for all links together: flaps at the same time cost no more than the longest.
     flapping = tuple(
-        Messages("flap", identity, wait_for(link.flap, step_time, across), 1)
-        for identity, link in named
+        Messages("flap", identity_of(link_name(link)), wait_for(link.flap, step_time, across), 1)
+        for link in links
         if link.flap
     )
-    if delayed:
-        yield Delay(None, RING.rounds(sites), delayed)
     if flapping:
         yield Delay(None, 1, flapping)
+
+
+def _message_delays(routes: Routes, legs: Sequence[Sequence[Hop]]) -> Iterator[Delay]:
+    """In each round of the ring a message goes over each leg; those that the same links delay are
+    alike, whichever way they go."""
+    delayed = [frozenset(link for link in map(routes.link, leg) if link.delay) for leg in legs]
+    ways = Counter(way for way in delayed if way)
+    if not ways:
+        return
+    require_distinct("link", map(_way_name, ways))
+    messages = tuple(_messages_over(way, number) for way, number in ways.items())
+    for one in messages:
+        require_known(one)
+    yield Delay(None, RING.rounds(len(legs)), messages)
+
+
+def _messages_over(way: Iterable[Link], number: int) -> Messages:
+    """So many messages, each late by the sum of the delays of all of these links.
+
+    Delays of hops add up as those that are shared do, each by a single message.
+    """
+    laws = [link.delay for link in sorted(way, key=link_name) if link.delay]
+    identity = identity_of(_way_name(way))
+    if len(laws) == 1:
+        return Messages("link", identity, laws[0], number)
+    unit = Unit("hop", laws[1], 1)
+    for law in laws[2:]:
+        unit = Unit("hop", law, 0, ((unit, 1),))
+    return Messages("link", identity, laws[0], 0, ((unit, number),))
+
+
+def _way_name(way: Iterable[Link]) -> str:
+    """The name that the draws of messages over these links hang on."""
+    return "\n\n".join(sorted(map(link_name, way)))
 
 
 def link_messages(links: Sequence[Link]) -> tuple[Messages, ...]:
@@ -189,13 +246,15 @@ def goodput(link: Link) -> float:
     """What a link carries, byte/s: what other traffic leaves, without what is sent again."""
     free, loss = link.bandwidth * (1.0 - link.utilisation), link.loss or 0.0
     round_trip = 2.0 * one_way_latency(link)
+    connections = link.connections or 1
     if link.protocol == "tcp":
         # Where it takes no time to hear of a loss, it costs nothing.
         each = mathis(loss, link.packet, round_trip) if round_trip > 0.0 else free
-        return min(free, link.connections * each)
+        return min(free, connections * each)
     if link.protocol == "selective-repeat":
         return free * selective_repeat(loss)
-    return free * go_back_n(loss, in_flight(free, round_trip, link.packet))
+    # A queue pair sends again what it has in flight itself: Mittal et al., SIGCOMM 2018.
+    return free * go_back_n(loss, in_flight(free / connections, round_trip, link.packet))
 
 
 class Routes:
@@ -234,6 +293,14 @@ class Routes:
             here = previous
         return leg
 
+    def ring(self, sites: Sequence[str]) -> list[list[Hop]]:
+        """The legs of a ring that visits sites in their order.
+
+        Raises ScenarioError where there is no way between two of them.
+        """
+        self.require_joined(sites)
+        return [self.leg(*ends) for ends in zip(sites, [*sites[1:], sites[0]], strict=True)]
+
     def link(self, hop: Hop) -> Link:
         return self._by_ends[hop]
 
@@ -243,21 +310,17 @@ class Routes:
 
 
 def _across(
-    links: Sequence[Link], payload: float, sites: Sequence[str]
+    routes: Routes, legs: Sequence[Sequence[Hop]], payload: float
 ) -> tuple[list[Link], Exchange]:
-    """The links in use, and a ring all-reduce over the sites.
+    """The links in use, and a ring all-reduce over these legs, between neighbours of the ring.
 
-    The ring visits the sites in the order of the scenario, each leg on the route of least
-    latency; legs that use a link in the same direction share it fairly.
+    Legs that use a link in the same direction share it fairly.
     """
-    routes = Routes(links, sites)
-    routes.require_joined(sites)
-    legs = [routes.leg(*ends) for ends in zip(sites, [*sites[1:], sites[0]], strict=True)]
     hops = list(dict.fromkeys(hop for leg in legs for hop in leg))
     used = list(dict.fromkeys(routes.link(hop) for hop in hops))
     return used, Exchange(
-        RING.rounds(len(sites)) * max(routes.latency(leg) for leg in legs),
-        RING.volume(len(sites)) * payload,
+        RING.rounds(len(legs)) * max(routes.latency(leg) for leg in legs),
+        RING.volume(len(legs)) * payload,
         tuple(goodput(routes.link(hop)) for hop in hops),
         tuple(tuple(hops.index(hop) for hop in leg) for leg in legs),
         tuple(used.index(routes.link(hop)) for hop in hops),

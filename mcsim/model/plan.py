@@ -109,6 +109,11 @@ class Group:
         return -(-self.count // self.devices_per_node)
 
     @property
+    def has_full_node(self) -> bool:
+        """Whether it is not all of it the remainder of a node."""
+        return self.count >= self.devices_per_node
+
+    @property
     def racks(self) -> int:
         """Racks, the last of which may be partly filled."""
         return -(-self.nodes // self.nodes_per_rack)
@@ -148,10 +153,11 @@ class LinkPlan:
 
 @dataclass(frozen=True)
 class Unit:
-    """A node, rack or site, all messages of which are delayed together.
+    """A node, rack or site, all messages of which are delayed together, or one more hop of a route.
 
-    name: "node", "rack" or "site". law: of the delay that is added to each, s. participants: its
-    messages that share nothing more. units: inside it, and how many of each kind.
+    name: "node", "rack", "site" or "hop". law: of the delay that is added to each, s.
+    participants: its messages that share nothing more. units: inside it, and how many of each
+    kind.
     """
 
     name: str

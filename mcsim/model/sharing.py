@@ -29,7 +29,8 @@ class Members(NamedTuple):
     """Ranks of a collective at a site, alike.
 
     in_node: how many in each of the nodes, which join them at `scale_up`, byte/s. ranks: all
-    together, where the last node may lack some. nodes_per_rack: that hold any of them.
+    together, where the last node may lack some. nodes_per_rack: that hold any of them. full:
+    whether there is a node that lacks none of its devices.
     """
 
     in_node: int
@@ -37,6 +38,7 @@ class Members(NamedTuple):
     ranks: int
     nodes_per_rack: int
     scale_up: float
+    full: bool = True
 
 
 def messages_of(

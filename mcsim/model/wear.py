@@ -8,7 +8,7 @@ from dataclasses import replace
 from mcsim import catalogue
 from mcsim.laws import Constant, Exponential, Law, Mixture, WeightedLaw
 from mcsim.model.plan import Chain, LinkPlan, Slow, identity_of
-from mcsim.scenario.network import Link, Spells
+from mcsim.scenario.network import LANES, Link, Spells
 
 
 def aged(link: Link) -> Link:
@@ -48,14 +48,15 @@ def states_of(link: Link, step_time: float) -> LinkPlan:
     what is left.
     """
     lane_down = slow = None
-    if link.lane_failure is not None and link.lanes > 1:
+    lanes = link.lanes or LANES
+    if link.lane_failure is not None and lanes > 1:
         lane_down = Chain.of(link.lane_failure.every, link.lane_failure.duration, step_time)
     if link.slow is not None:
         assert link.slow.factor is not None
         chain = Chain.of(link.slow.every, link.slow.duration, step_time)
         slow = Slow(chain.refresh, chain.share, link.slow.factor)
     name = "-".join(link.between)
-    return LinkPlan(name, identity_of(link_name(link)), link.lanes, lane_down, slow)
+    return LinkPlan(name, identity_of(link_name(link)), lanes, lane_down, slow)
 
 
 def link_name(link: Link) -> str:

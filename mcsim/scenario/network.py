@@ -10,9 +10,16 @@ from mcsim.errors import McsimError
 from mcsim.laws import Law
 from mcsim.laws.smallest import smallest
 from mcsim.scenario.decode import UNREADABLE
-from mcsim.scenario.part import MAX_COUNT, Part
+from mcsim.scenario.part import LONGEST, MAX_COUNT, Part
 
 MAX_LANES = 1_024
+LANES = 8
+"""Of a link, where it is not said."""
+
+SLOWEST, FASTEST = 1.0, 1e18
+"""Bounds of bandwidths, byte/s; what is beyond them is a slip of units."""
+FARTHEST = 1e9
+"""Bound of distances, m: more than twice as far as the moon."""
 
 ALGORITHMS = ("auto", "ring", "recursive-doubling", "rabenseifner", "double-binary-tree")
 
@@ -51,21 +58,37 @@ class SlowLink(Spells):
             yield "factor", f"{smallest(law):g} must be above 0: it divides the bandwidth"
 
 
+def _never_early(part: Part, *keys: str) -> Iterable[tuple[str, str]]:
+    """Faults of delays that may be negative."""
+    for key in keys:
+        law = getattr(part, key)
+        if isinstance(law, Law) and not smallest(law) >= 0:
+            yield key, f"{smallest(law):g} s must be at least 0: no message is early"
+
+
 @dataclass(frozen=True)
 class Link(Part):
     """A connection between two sites, the same in both directions."""
 
     between: tuple[str, str] = fields.names("the two sites", length=2)
-    bandwidth: float = fields.quantity("per direction, all channels together", "rate", above=0)
-    distance: float = fields.quantity("of the sites", "length", default=0.0, at_least=0)
+    bandwidth: float = fields.quantity(
+        "per direction, all channels together", "rate", at_least=SLOWEST, at_most=FASTEST
+    )
+    distance: float = fields.quantity(
+        "of the sites", "length", default=0.0, at_least=0, at_most=FARTHEST
+    )
     route_factor: float = fields.quantity(
-        "length of the cable over the distance", None, default=1.0, at_least=1
+        "length of the cable over the distance", None, default=1.0, at_least=1, at_most=1000
     )
     medium: str = fields.choice(
         "what the light travels in", ("silica", "hollow-core"), default="silica"
     )
     latency: float = fields.quantity(
-        "of equipment, one way, besides that of the distance", "time", default=0.0, at_least=0
+        "of equipment, one way, besides that of the distance",
+        "time",
+        default=0.0,
+        at_least=0,
+        at_most=LONGEST,
     )
     delay: Law | None = fields.law("random delay of one message", "time")
     utilisation: float = fields.quantity(
@@ -107,17 +130,26 @@ class Link(Part):
         PROTOCOLS,
         default="go-back-n",
     )
-    packet: float = fields.quantity("what is lost at once", "data", default=4096.0, above=0)
-    connections: int = fields.integer(
-        "of TCP, side by side", default=1, at_least=1, at_most=MAX_COUNT
+    packet: float = fields.quantity(
+        "what is lost at once", "data", default=4096.0, at_least=1, at_most=1e12
+    )
+    connections: int | None = fields.integer(
+        "queue pairs (go-back-N) or TCP connections side by side, each with a like share of the"
+        " bandwidth: one loses only what it has in flight; default: 1, as if one filled the link",
+        default=None,
+        at_least=1,
+        at_most=MAX_COUNT,
     )
     flap: Spells | None = fields.table(
         "the link is down, and what is to cross it waits; default: by `age`, or never",
         Spells,
         default=None,
     )
-    lanes: int = fields.integer(
-        "equal channels that share the bandwidth", default=8, at_least=1, at_most=MAX_LANES
+    lanes: int | None = fields.integer(
+        f"equal channels that share the bandwidth, where they fail; default: {LANES}",
+        default=None,
+        at_least=1,
+        at_most=MAX_LANES,
     )
     lane_failure: Spells | None = fields.table(
         "a lane is down, but never the last one; default: by `age`, or never", Spells, default=None
@@ -134,9 +166,22 @@ class Link(Part):
         for key in ("arrival_cv", "service_cv"):
             if getattr(self, key) is not None and self.queue in ("m/m/1", "m/d/1"):
                 yield key, f'is given, but the queue "{self.queue}" has its own; use "kingman"'
+        if self.queue == "kingman" and self.arrival_cv == 0 and self.service_cv == 0:
+            yield "queue", '"kingman" waits for nothing where arrival_cv and service_cv are both 0'
+        yield from _never_early(self, "delay")
+        if self.connections not in (None, UNREADABLE):
+            if self.protocol == "selective-repeat":
+                yield (
+                    "connections",
+                    "changes nothing: only what is lost is sent again",
+                )
+            elif self.loss is None and self.age is None:
+                yield "connections", "changes nothing: no packet is lost; give `loss` or `age`"
         ends = self.between
         if ends is not UNREADABLE and ends[0] == ends[1] and ends[0] is not UNREADABLE:
             yield "between", f'both ends are "{ends[0]}"; a link joins two sites'
+        if self.lanes not in (None, UNREADABLE) and self.lane_failure is None and self.age is None:
+            yield "lanes", "changes nothing: no lane fails; give `lane_failure` or `age`"
         if self.lane_failure is not None and self.lanes == 1:
             yield "lane_failure", "changes nothing: the last lane never fails; give more `lanes`"
         if self.age is not None and self.age is not UNREADABLE:
@@ -150,9 +195,15 @@ class Link(Part):
 class Level(Part):
     """What the levels of the network inside a site have in common."""
 
-    latency: float = fields.quantity("of one message", "time", default=0.0, at_least=0)
+    latency: float = fields.quantity(
+        "of one message", "time", default=0.0, at_least=0, at_most=LONGEST
+    )
     delay: Law | None = fields.law("random delay of one message", "time")
     algorithm: str = fields.choice("of the all-reduce", ALGORITHMS, default="auto")
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        shared = (key for key in vars(self) if key.startswith("shared_"))
+        yield from _never_early(self, "delay", *shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +211,11 @@ class NodeLevel(Level):
     """The network among the devices of a node."""
 
     bandwidth: float | None = fields.quantity(
-        "per device and direction; default: the catalogue's", "rate", default=None, above=0
+        "per device and direction; default: the catalogue's",
+        "rate",
+        default=None,
+        at_least=SLOWEST,
+        at_most=FASTEST,
     )
     shared_node: Law | None = fields.law(
         "random delay of all messages of a node in a round, besides their own", "time"
@@ -173,7 +228,9 @@ class NodeLevel(Level):
 class SiteLevel(Level):
     """The network among the nodes of a site; each device has an adapter of its own."""
 
-    bandwidth: float = fields.quantity("per device and direction", "rate", above=0)
+    bandwidth: float = fields.quantity(
+        "per device and direction", "rate", at_least=SLOWEST, at_most=FASTEST
+    )
     shared_rack: Law | None = fields.law(
         "random delay of all messages of a rack in a round, besides their own", "time"
     )
