@@ -24,12 +24,16 @@ LINE = [("a", "b"), ("b", "c")]
 RING = [*LINE, ("c", "a")]
 
 
-def sites(pairs, link, names=None, **parts):
+STEP = 2.0
+"""s, of two sites: a second of compute, and one of exchange."""
+
+
+def sites(pairs, link, names=None, gradient="10 GB", **parts):
     """Sites of one device of a second, and 10 GB to exchange over links of 10 GB/s."""
     names = names or sorted(set(itertools.chain(*pairs)))
     return scenario(
         *({"count": 1, "site": name, "name": name} for name in names),
-        workload={"gradient": "10 GB"},
+        workload={"gradient": gradient},
         site=[{"name": name} for name in sorted(set(itertools.chain(*pairs)))],
         link=[{"between": list(pair), "bandwidth": "10 GB/s", **link} for pair in pairs],
         **parts,
@@ -50,7 +54,7 @@ def test_shares_durations_and_memory_of_lanes_are_those_of_the_chain(every, dura
     keys = {"lanes": lanes, "lane_failure": {"every": every, "duration": duration}}
     down = np.round(lanes * (1 - shares(plan_of(keys), 1_000, steps)))
     share = duration / (every + duration)
-    stay = math.exp(-(1 / every + 1 / duration))
+    stay = math.exp(-STEP * (1 / every + 1 / duration))
     one = lanes * share * (1 - share)
 
     def error(stay):
@@ -70,7 +74,7 @@ def test_a_single_lane_is_down_as_long_and_as_often_as_the_chain_says():
     keys = {"lanes": 2, "lane_failure": {"every": 30.0, "duration": 6.0}}
     plan, steps = plan_of(keys), 1_000_000
     share = shares(plan, 0, steps)
-    stay, down = math.exp(-(1 / 30 + 1 / 6)), 1 / 6
+    stay, down = math.exp(-STEP * (1 / 30 + 1 / 6)), 1 / 6
     # Both lanes down count as one: the share is never below a half.
     assert set(np.unique(share)) == {0.5, 1.0}
     some = 1 - (1 - down) ** 2
@@ -89,7 +93,7 @@ def test_a_slow_spell_divides_the_bandwidth_by_its_factor():
     plan, steps = plan_of(SLOW), 400_000
     share = shares(plan, 0, steps)
     assert set(np.unique(share)) == {0.25, 1.0}
-    slow, stay = 1 / 6, math.exp(-(1 / 50 + 1 / 10))
+    slow, stay = 1 / 6, math.exp(-STEP * (1 / 50 + 1 / 10))
     error = math.sqrt(slow * (1 - slow) * (1 + stay) / (1 - stay) / steps)
     assert abs((share < 1).mean() - slow) < 5 * error
     begun = np.count_nonzero((share[1:] < 1) & (share[:-1] == 1))
@@ -129,8 +133,9 @@ def test_links_clusters_and_seeds_have_states_of_their_own(keys):
     # Forgotten within 1 / (1 / 200 + 1 / 40) = 33 steps: some 1,500 of them are independent.
     for one, other in itertools.combinations(kept, 2):
         assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(1_500)
-    # A link keeps its states whatever else there is, in either direction of its name.
-    alone = shares(plan_of(keys, [("b", "a")]), 0, 100_000)
+    # A link keeps its states whatever else there is, in either direction of its name, where a step
+    # takes as long: a third site makes the ring's volume 4/3 instead of 1.
+    alone = shares(plan_of(keys, [("b", "a")], gradient=40e9 / 3), 0, 100_000)
     assert np.array_equal(alone, kept[0])
 
 
@@ -207,14 +212,14 @@ def test_tiles_threads_and_length_change_no_bit():
 
 
 def test_the_mean_step_is_that_of_the_stationary_law_and_its_error_knows_the_memory():
-    keys = {"lanes": 4, "lane_failure": {"every": "60 s", "duration": "20 s"}}
+    keys = {"lanes": 4, "lane_failure": {"every": "120 s", "duration": "40 s"}}
     down = np.arange(5)
     chance = np.array([math.comb(4, k) * 0.25**k * 0.75 ** (4 - k) for k in down])
     expected = 1 + float(chance @ (4 / np.maximum(4 - down, 1)))
     found = mcsim.run(sites([("a", "b")], keys, steps=100_000))
     error = found.step_time_mean_stderr.item()
     assert abs(found.step_time_mean.item() - expected) < 5 * error
-    # Steps remember each other for the relaxation time of 15 s and more.
+    # Steps remember each other for the relaxation time of 30 s, 15 of them, and more.
     assert error > 4 * found.step_time_std.item() / math.sqrt(100_000)
 
 

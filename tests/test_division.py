@@ -16,7 +16,11 @@ from mcsim.engine.pipelines import Passed, Times, run_pipelines
 from mcsim.engine.simulate import simulate
 from mcsim.errors import ScenarioError
 from mcsim.model import lower
+from mcsim.model.barrier import stages_end
+from mcsim.model.buckets import buckets_ready, deciding_buckets
+from mcsim.model.exchange import Exchange
 from mcsim.model.pipeline import Schedule
+from mcsim.model.plan import Barrier
 
 CHANCE = 1e-6
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.1}
@@ -87,7 +91,7 @@ def test_the_compiled_recursion_is_the_plain_one_bit_for_bit(stages, microbatche
     compute = random.lognormal(0.0, 0.5, (unit.size, operations))
     added = random.exponential(0.1, unit.size)
     none = np.empty((0, operations))
-    passed = Passed(*(np.empty(unit.shape) for _ in Passed._fields))
+    passed = Passed.of(*unit.shape, chunks)
     run_pipelines(
         schedule.stage,
         number,
@@ -95,6 +99,7 @@ def test_the_compiled_recursion_is_the_plain_one_bit_for_bit(stages, microbatche
         schedule.needs,
         schedule.transferred,
         schedule.backward,
+        schedule.chunk,
         unit,
         1,
         Times(compute, none, none, none),
@@ -383,6 +388,104 @@ class TestGradients:
         series = result.component_time_mean.isel(replicate=0).to_series()
         assert series.sum() == pytest.approx(free)
         assert series["sites"] == pytest.approx(free - ends[-1])
+
+
+class Gradients:
+    """Event by event: stages work, and send each bucket once it is complete and the one before is
+    through."""
+
+    def __init__(self, schedule, time, buckets, each):
+        self.end = schedule.ends(time)
+        self.whole = self.end.max()
+        for stage in range(schedule.stages):
+            through = 0.0
+            for ready in self.complete(schedule, time, stage, buckets):
+                through = max(through, ready) + each
+            self.whole = max(self.whole, through)
+
+    def complete(self, schedule, time, stage, buckets):
+        """When each bucket is: gradients of a piece come evenly over its last backward pass."""
+        last = schedule.backward & (schedule.microbatch == schedule.microbatches - 1)
+        of_pieces = np.flatnonzero(last & (schedule.stage == stage))
+        share, at = [0.0], [-np.inf]
+        for number, index in enumerate(sorted(of_pieces, key=lambda i: self.end[i])):
+            share += [number + 1e-12, number + 1]
+            at += [self.end[index] - time[index], self.end[index]]
+        wanted = np.arange(1, buckets + 1) / buckets * schedule.chunks
+        return np.interp(wanted, share, at)
+
+
+class TestBucketsOfPieces:
+    def run(self, pieces, buckets, gradient="10 GB"):
+        parallel = {"pipeline": 2, "microbatches": 4, "buckets": buckets}
+        if pieces > 1:
+            parallel |= {"schedule": "interleaved", "virtual_stages": pieces}
+        return mcsim.run(
+            scenario(
+                parallel=parallel,
+                fleet=[{"name": "a", "count": 16, "devices_per_node": 1}],
+                workload={"gradient": gradient},
+                network={"site": {"bandwidth": "50 GB/s", "algorithm": "ring"}},
+                run={"steps": 1},
+            )
+        )
+
+    @pytest.mark.parametrize("pieces", [1, 2, 4, 8])
+    def test_with_a_bucket_a_piece_all_but_the_last_are_sent_in_time(self, pieces):
+        """Each stage has 5 GB for 8 replicas: 2 * 7/8 * 5 GB / 50 GB/s = 0.175 s in all."""
+        found = self.run(pieces, pieces).component_time_mean.sel(component="data").item()
+        assert found == pytest.approx(0.175 / pieces, rel=1e-12)
+
+    @pytest.mark.parametrize("gradient", ["1 GB", "10 GB", "100 GB"])
+    @pytest.mark.parametrize("pieces", [1, 2, 4, 8])
+    @pytest.mark.parametrize("buckets", [1, 2, 3, 5, 8, 12, 64])
+    def test_buckets_are_sent_as_events_say(self, pieces, buckets, gradient):
+        found = self.run(pieces, buckets, gradient)
+        schedule = Schedule.of(2, 4, pieces)
+        time = np.where(schedule.backward, 2, 1) / 12 / pieces
+        each = 2 * 7 / 8 * float(gradient.split()[0]) / 2 / 50 / buckets
+        expected = Gradients(schedule, time, buckets, each).whole
+        assert found.step_time_mean.item() == pytest.approx(expected, rel=1e-9)
+
+    @pytest.mark.parametrize("pieces", [1, 3, 8])
+    def test_random_pieces_of_one_replica_too(self, pieces):
+        """Straight from the barrier: of several replicas each bucket waits for the last one."""
+        random = np.random.default_rng(pieces)
+        schedule = Schedule.of(4, 8, pieces)
+        for buckets in (1, 2, 7, 40):
+            deciding = deciding_buckets(buckets, pieces)
+            times = random.lognormal(0.0, 0.5, (3, schedule.stage.size))
+            each = random.lognormal(0.0, 1.0) / buckets
+            complete = np.empty((3, 4, buckets))
+            ready, last = np.empty((len(deciding), 3, 4)), np.empty((3, 4))
+            for replica, time in enumerate(times):
+                one = Gradients(schedule, time, buckets, each)
+                done = schedule.backward & (schedule.microbatch == 7)
+                for stage in range(4):
+                    complete[replica, stage] = one.complete(schedule, time, stage, buckets)
+                    here = np.flatnonzero(done & (schedule.stage == stage))
+                    here = here[np.argsort(one.end[here])]
+                    ready[:, replica, stage] = buckets_ready(
+                        deciding, buckets, one.end[here], time[here]
+                    )
+                    last[replica, stage] = one.end[schedule.stage == stage].max()
+            through = np.zeros(4)
+            for ready_now in complete.max(axis=0).T:
+                through = np.maximum(through, ready_now) + each
+            barrier = Barrier((each,), (0.0,), Exchange(), 0.0, ())
+            none = np.zeros((1, 4, 0))
+            found = stages_end(
+                [barrier] * 4,
+                buckets,
+                deciding,
+                ready.max(axis=1)[:, None, :, None],
+                last.max(axis=0)[None, :, None],
+                none,
+                none,
+                np.zeros((1, 4)),
+            )
+            assert found.time[0] == pytest.approx(through.max(), rel=1e-9)
+            assert found.stage[0] == through.argmax()
 
 
 class TestRefused:

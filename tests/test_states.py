@@ -423,3 +423,82 @@ def test_check_says_what_differs_between_steps():
         r"daily +all times swing by 1 %",
     ):
         assert re.search(line, text), line
+
+
+class TestClock:
+    """What is given in time is counted in steps by the time that an undisturbed one takes."""
+
+    @staticmethod
+    def hit(**parts):
+        """Part of the steps that a shock of the site hits."""
+        jitter = {"shock_site": shock("100 s", {"law": "constant", "value": 2})}
+        asked = scenario({"count": 8}, jitter=jitter, steps=50_000, keep="steps", **parts)
+        time = mcsim.run(asked).step_time[0].to_numpy()
+        return np.mean(time > 1.05 * time.min()), time.min()
+
+    @pytest.mark.parametrize(
+        ("workload", "step"),
+        [
+            # Eight stages and one microbatch: one after the other.
+            ({"parallel": {"pipeline": 8}}, 8.0),
+            ({"parallel": {"pipeline": 8, "microbatches": 8}}, 1 + 7 / 8),
+            ({"parallel": {"pipeline": 2, "activation": "2 GB"}}, 2.0 + 2 * 2),
+            # Two replicas a stage sum 1 GB, in one bucket or in ten behind the backward pass.
+            ({"parallel": {"pipeline": 4}, "gradient": "4 GB"}, 4.0 + 1.0),
+            ({"parallel": {"pipeline": 4, "buckets": 10}, "gradient": "4 GB"}, 4.4),
+            # All of eight devices: 2 * 7/8 of 4 GB, half of the second hides of it.
+            ({"gradient": "4 GB"}, 1.0 + 7.0),
+            ({"gradient": "4 GB", "overlap": 0.5}, 0.5 + 7.0),
+        ],
+    )
+    def test_shocks_hit_as_many_steps_as_begin_in_the_time_of_one(self, workload, step):
+        network = {"site": {"bandwidth": "1 GB/s", "algorithm": "ring"}}
+        found, least = self.hit(workload=workload, network=network)
+        assert least == pytest.approx(step, rel=1e-12)
+        chance = -math.expm1(-step / 100)
+        assert abs(found - chance) < 5 * math.sqrt(chance * (1 - chance) / 50_000)
+
+    def test_spells_last_as_long_in_seconds_where_the_network_takes_nine_tenths(self):
+        state = slow("1000 s", "100 s", {"law": "constant", "value": 2})
+        network = {"site": {"bandwidth": "50 GB/s", "algorithm": "ring"}}
+        asked = scenario(
+            {"count": 1_000},
+            workload={"gradient": "225 GB"},
+            network=network,
+            jitter={"slow_site": state},
+        )
+        plan = lower(asked)
+        # 2 * 0.999 * 225 GB / 50 GB/s, after a second of compute.
+        step = 1 + 2 * 0.999 * 225 / 50
+        assert plan.clock == pytest.approx(step, rel=1e-12)
+        assert mcsim.run(asked.replace({"run.steps": 2})).clock.item() == plan.clock
+        (spell,) = plan.slow_sites
+        assert spell.share == pytest.approx(1 / 11)
+        assert spell.refresh == pytest.approx(-math.expm1(-step * (1 / 1000 + 1 / 100)))
+
+    @pytest.mark.parametrize(
+        "parallel",
+        [
+            {"tensor": 2, "pipeline": 2, "microbatches": 4, "buckets": 3},
+            {"pipeline": 4, "microbatches": 8, "schedule": "interleaved", "virtual_stages": 4},
+            {"pipeline": 4, "microbatches": 3, "placement": "interleaved", "zero": 3},
+            {"pipeline": 4, "microbatches": 4, "placement": "explicit", "stages": [*"abab"]},
+            {"expert": 4, "pipeline": 2, "microbatches": 2, "buckets": 4, "zero": 2},
+        ],
+    )
+    def test_it_is_what_the_engine_finds_where_nothing_disturbs(self, parallel):
+        model = {"parameters": 1e9, "layers": 16, "hidden": 256, "sequence": 128, "batch": 2**16}
+        moe = {"active_parameters": 4e8, "experts": 8}
+        asked = scenario(
+            {"count": 32, "site": "x", "devices_per_node": 4, "name": "a"},
+            {"count": 32, "site": "y", "devices_per_node": 4, "name": "b", "compute": 1.5},
+            workload={"model": model | moe | {"mfu": 0.5}, "parallel": parallel},
+            site=[{"name": "x"}, {"name": "y"}],
+            link=[{"between": ["x", "y"], "bandwidth": "20 GB/s", "latency": "3 ms"}],
+            network={
+                "node": {"bandwidth": "40 GB/s", "latency": "1 ms"},
+                "site": {"bandwidth": "10 GB/s", "latency": "2 ms"},
+            },
+            steps=2,
+        )
+        assert mcsim.run(asked).step_time_mean.item() == pytest.approx(lower(asked).clock, 1e-12)

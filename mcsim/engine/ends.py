@@ -91,8 +91,9 @@ def _require_finite(time: FloatArray) -> None:
 def stage_ends(plan: Plan, replicate: int, first: int, ready: FloatArray, done: FloatArray) -> Ends:
     """The times of the steps from `first` on of a plan whose model is divided.
 
-    ready, done: shape (steps, stages, sites), s, when the last replica has its first bucket of
-    gradients, and its last. Raises SimulationError where a time is not finite, or too large.
+    ready, done: shape (deciding buckets, steps, stages, sites) and (steps, stages, sites), s, when
+    the last replica has these buckets of gradients, and all. Raises SimulationError where a time is
+    not finite, or too large.
     """
     division = plan.division
     assert division is not None
@@ -112,7 +113,7 @@ def stage_ends(plan: Plan, replicate: int, first: int, ready: FloatArray, done: 
                         many = replace(delay, rounds=delay.rounds * rounds)
                         into[:, stage, column] = _in_rounds(plan, replicate, steps, many, place)
                         place += many.rounds
-        ends = stages_end(barriers, buckets, ready, done, each, others, exchange)
+        ends = stages_end(barriers, buckets, division.deciding, ready, done, each, others, exchange)
     _require_finite(ends.time)
     return ends
 

@@ -26,6 +26,7 @@ from mcsim.engine.shared import shared_factors
 from mcsim.engine.states import spells_of
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
+from mcsim.model.buckets import buckets_ready
 from mcsim.model.delays import law_of_rounds, slowest, total
 from mcsim.model.division import Division
 from mcsim.model.hazard import Indices
@@ -96,31 +97,42 @@ class Times(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What became of pipelines; each shape (pipelines, stages), s.
+    """What became of pipelines; each shape (pipelines, stages), s, but for those of pieces.
 
-    end: of the last operation. final: its time. compute, tensor, expert: in all operations.
-    whole: all of those, and waiting for parameters.
+    end: of the last operation. piece_end, piece_time: shape (pipelines, stages, chunks), of the
+    last backward pass of each piece, in the order in which they are done. compute, tensor, expert:
+    in all operations. whole: all of those, and waiting for parameters.
     """
 
     end: FloatArray
-    final: FloatArray
+    piece_end: FloatArray
+    piece_time: FloatArray
     compute: FloatArray
     tensor: FloatArray
     expert: FloatArray
     whole: FloatArray
 
+    @classmethod
+    def of(cls, pipelines: int, stages: int, chunks: int) -> Passed:
+        """To be filled."""
+        shape = (pipelines, stages)
+        piece_end, piece_time = np.empty((2, *shape, chunks))
+        end, compute, tensor, expert, whole = (np.empty(shape) for _ in range(5))
+        return cls(end, piece_end, piece_time, compute, tensor, expert, whole)
+
 
 class Latest(NamedTuple):
     """Of each stage at each site, the pipeline that is last; each shape (stages, sites).
 
-    first_bucket: s, when the last pipeline has its first bucket of gradients. last_bucket: s, when
-    it has all; -inf where there is none. slowest_stage: of that pipeline. culprit, device: the
+    buckets: shape (buckets, stages, sites), s, when every pipeline has each of the buckets of
+    gradients that decide. last_bucket: s, when they have all; -inf where there is none.
+    slowest_stage: of the pipeline that is last. culprit, device: the
     group of the slowest device there, and its number in it. parts: (stages, sites, 4), s, what the
     pipeline's stage spent on computing, collectives of tensors, of experts, and on waiting for
     parameters.
     """
 
-    first_bucket: FloatArray
+    buckets: FloatArray
     last_bucket: FloatArray
     slowest_stage: Indices
     culprit: NDArray[np.int64]
@@ -154,7 +166,8 @@ class PipelineReplicate:
         plan, division = self.plan, self.division
         stages, sites = division.placement.stages, len(plan.sites)
         shape = (count, stages, sites)
-        first_bucket, last_bucket = np.full(shape, -np.inf), np.full(shape, -np.inf)
+        last_bucket = np.full(shape, -np.inf)
+        buckets = np.full((len(division.deciding), *shape), -np.inf)
         busy = np.empty((count, len(plan.groups)))
         slowest_stage = np.zeros(shape, np.intp)
         culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -175,7 +188,7 @@ class PipelineReplicate:
                     spent,
                     self._pass(times),
                     Latest(
-                        first_bucket[row],
+                        buckets[:, row],
                         last_bucket[row],
                         slowest_stage[row],
                         culprit[row],
@@ -186,11 +199,11 @@ class PipelineReplicate:
         factors = shared_factors(plan, self.replicate, first, count)
         if factors is not None:
             # What whole sites share multiplies all that their devices do.
-            for values in (first_bucket, last_bucket):
+            for values in (buckets, last_bucket):
                 values *= factors[:, None, :]
             busy *= factors[:, [group.site for group in plan.groups]]
             parts *= factors[:, None, :, None]
-        ends = stage_ends(plan, self.replicate, first, first_bucket, last_bucket)
+        ends = stage_ends(plan, self.replicate, first, buckets, last_bucket)
         rows = np.arange(count)
         at = last_bucket[rows, ends.stage].argmax(axis=1)
         where = rows, ends.stage, at
@@ -355,8 +368,7 @@ class PipelineReplicate:
         division = self.division
         one, group = division.schedule, division.placement.group
         pipelines = division.placement.replicas // division.parallel.expert
-        shape = (pipelines, division.placement.stages)
-        found = Passed(*(np.empty(shape) for _ in Passed._fields))
+        found = Passed.of(pipelines, division.placement.stages, one.chunks)
         run_pipelines(
             one.stage,
             division.number,
@@ -364,6 +376,7 @@ class PipelineReplicate:
             one.needs,
             one.transferred,
             one.backward,
+            one.chunk,
             division.placement.unit,
             division.parallel.expert,
             times,
@@ -385,14 +398,16 @@ class PipelineReplicate:
         placement, parallel = self.division.placement, self.division.parallel
         unit, tensor = placement.unit, parallel.tensor
         site = placement.site[unit[:: parallel.expert]]
-        ahead = passed.final * (1.0 - 1.0 / parallel.buckets)
+        ready = buckets_ready(
+            self.division.deciding, parallel.buckets, passed.piece_end, passed.piece_time
+        )
         gathered = passed.whole - passed.compute - passed.tensor - passed.expert
         stage = np.arange(placement.stages)
         for at in range(len(self.plan.sites)):
             here = site == at
             end = np.where(here, passed.end, -np.inf)
             last = end.argmax(axis=0)
-            found.first_bucket[:, at] = np.where(here, passed.end - ahead, -np.inf).max(axis=0)
+            found.buckets[:, :, at] = np.where(here, ready, -np.inf).max(axis=1)
             found.last_bucket[:, at] = end[last, stage]
             slowest = passed.compute[last].argmax(axis=1)
             found.slowest_stage[:, at] = slowest
@@ -419,6 +434,7 @@ def run_pipelines(
     needs: Indices,
     transferred: NDArray[np.bool_],
     backward: NDArray[np.bool_],
+    chunk: Indices,
     unit: Indices,
     expert: int,
     times: Times,
@@ -432,7 +448,7 @@ def run_pipelines(
 ) -> None:
     """The recursion of `model.pipeline.Schedule.ends` for every pipeline: `expert` replicas each.
 
-    stage to backward: of the schedule's operations, as there; number: of each among its device's.
+    stage to chunk: of the schedule's operations, as there; number: of each among its device's.
     unit, handing: shape (replicas, stages). tensor_time, expert_time: shape (units,), s. gather:
     shape (stages,), s. latency, busy: shape (ways,), s. passed: is filled.
     """
@@ -473,7 +489,11 @@ def run_pipelines(
                 ready = max(ready, there)
             end[i] = ready + time
             passed.end[pipeline, s] = end[i]
-            passed.final[pipeline, s] = time
+            if backward[i]:
+                # Of the last chunk first: the last microbatch overwrites those before it.
+                done = passed.piece_end.shape[2] - 1 - chunk[i]
+                passed.piece_end[pipeline, s, done] = end[i]
+                passed.piece_time[pipeline, s, done] = time
             passed.compute[pipeline, s] += compute
             passed.tensor[pipeline, s] += tensor
             passed.expert[pipeline, s] += routed

@@ -52,4 +52,4 @@ def _every_path(engine: str, keep: str) -> Plan:
         groups = (replace(groups[0], slow=slow, correlation=0.5), groups[1])
     daily = Daily(0.1, 0.1, 0.0) if keep == "summary" else None
     site = SitePlan("main", 0)
-    return Plan(0, 64, 1, "auto", keep, groups, (site,), None, 1.0, daily=daily)
+    return Plan(0, 64, 1, "auto", keep, groups, (site,), None, 1.0, 1.0, daily=daily)

@@ -88,7 +88,8 @@ class Ends(NamedTuple):
 def stages_end(
     barriers: Sequence[Barrier],
     buckets: int,
-    first: FloatArray,
+    deciding: Sequence[int],
+    ready: FloatArray,
     last: FloatArray,
     each: FloatArray,
     others: FloatArray,
@@ -96,25 +97,25 @@ def stages_end(
 ) -> Ends:
     """When the gradients of all stages are summed.
 
-    first, last: shape (steps, stages, sites), s, when the last replica has its first bucket, and
-    its last; -inf where a stage is not at a site. each, others: shape (steps, stages, delays), s,
-    the delays of one bucket, and those of all others together. exchange: shape (steps, stages), s,
-    of a bucket among the sites.
+    deciding: the numbers of the buckets that may decide, as of `deciding_buckets`. ready: shape
+    (deciding, steps, stages, sites), s, when the last replica has each. last: shape (steps, stages,
+    sites), s, when it has all; -inf where a stage is not at a site. each, others: shape (steps,
+    stages, delays), s, the delays of one bucket, and those of all others together. exchange: shape
+    (steps, stages), s, of a bucket among the sites.
 
-    A stage's buckets are sent one after the other, each when every replica has it; as they become
-    ready ever faster or ever slower, either the first or the last of them decides. The links serve
-    one stage after the other, in the order in which they are ready.
+    A stage's buckets are sent one after the other, each when every replica has it: from one of
+    them on, without a break. The delays of those that are then left are their part of `others`.
+    The links serve one stage after the other, in the order in which they are ready.
     """
     whole: FloatArray = last.max(axis=(1, 2))
     stage = np.asarray(last.max(axis=2).argmax(axis=1))
     among = np.zeros(whole.shape)
     if not barriers:
         return Ends(whole, stage, among)
-    paths = [(last, 1, each)]
-    if buckets > 1:
-        paths.append((first, buckets, each + others))
-    for ready, number, delay in paths:
-        arrived, across = _inside_sites(barriers, ready, number, delay, exchange)
+    for have, first in zip(ready, deciding, strict=True):
+        number = buckets + 1 - first
+        delay = each + others * ((number - 1) / max(buckets - 1, 1))
+        arrived, across = _inside_sites(barriers, have, number, delay, exchange)
         met = _one_by_one(arrived, across)
         down = number * np.array([max(barrier.down) for barrier in barriers])
         end = met + down
@@ -124,7 +125,7 @@ def stages_end(
         whole = np.where(later, end[rows, late], whole)
         stage = np.where(later, late, stage)
         waited = (met - arrived)[rows, late]
-        taken = end[rows, late] - ready.max(axis=2)[rows, late]
+        taken = end[rows, late] - have.max(axis=2)[rows, late]
         share = np.divide(waited, taken, out=np.zeros_like(waited), where=taken > 0.0)
         among = np.where(later, share, among)
     return Ends(whole, stage, among)

@@ -14,6 +14,7 @@ import numpy as np
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
+from mcsim.model.buckets import deciding_buckets
 from mcsim.model.hazard import Indices
 from mcsim.model.pipeline import Schedule
 from mcsim.model.placement import Placement, placement_of
@@ -67,6 +68,11 @@ class Division:
     def operations(self) -> int:
         """Of a device in a step."""
         return 2 * self.schedule.microbatches * self.schedule.chunks
+
+    @property
+    def deciding(self) -> tuple[int, ...]:
+        """The buckets of gradients that may decide when all are summed."""
+        return deciding_buckets(self.parallel.buckets, self.parallel.chunks)
 
     @property
     def delay_laws(self) -> list[Law]:

@@ -166,6 +166,8 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         *_network(plan, scenario.workload.gradient),
         f"ideal step      {show(plan.ideal_step_time, 'time')}"
         " (nothing disturbs, work by speed, free network)",
+        f"clock           {show(plan.clock, 'time')}"
+        " (nothing disturbs, equal work, with pipeline and network)",
         f"run             {plan.steps:,} steps of each of {plan.replicates:,} cluster(s),"
         f" seed {plan.seed}",
         f"engine          {choice.engine}: {choice.reason}",

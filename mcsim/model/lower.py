@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import LAWS
+from mcsim.model.clock import clock_of, timed
 from mcsim.model.dividing import division_of, require_memory, training_of
 from mcsim.model.network import barrier_of
 from mcsim.model.plan import (
@@ -57,10 +59,8 @@ def _lowered(scenario: Scenario) -> Plan:
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
     sites = tuple(SitePlan(name, identity_of(name)) for name in names)
-    step_time = max(compute_time(scenario, fleet) for fleet in scenario.fleet)
     groups = tuple(
-        _group(scenario, fleet, names.index(place[fleet.name]), step_time)
-        for fleet in scenario.fleet
+        _group(scenario, fleet, names.index(place[fleet.name])) for fleet in scenario.fleet
     )
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
@@ -68,6 +68,28 @@ def _lowered(scenario: Scenario) -> Plan:
     require_distinct("link", (link_name(link) for link in scenario.link))
     division = division_of(scenario, sites, groups)
     training, ideal = training_of(scenario), balanced_time(groups)
+    barrier = None
+    if division is None:
+        barrier = barrier_of(
+            scenario.network,
+            scenario.link,
+            _gradient(scenario),
+            scenario.workload.overlap,
+            sites,
+            groups,
+        )
+    # What links suffer in time needs the clock, which needs the links as they are undisturbed.
+    clock = clock_of(groups, len(sites), barrier, division)
+    if barrier is not None:
+        (barrier,) = timed([barrier], 1, scenario.link, clock)
+    if division is not None:
+        buckets = division.parallel.buckets
+        barriers = timed(division.barriers, buckets, scenario.link, clock)
+        division = replace(division, barriers=barriers)
+    groups = tuple(
+        replace(group, slow=_slow_of(scenario, fleet, clock))
+        for group, fleet in zip(groups, scenario.fleet, strict=True)
+    )
     plan = Plan(
         seed=scenario.run.seed,
         steps=scenario.run.steps,
@@ -76,20 +98,12 @@ def _lowered(scenario: Scenario) -> Plan:
         keep=scenario.run.keep,
         groups=groups,
         sites=sites,
-        barrier=None
-        if division is not None
-        else barrier_of(
-            scenario.network,
-            scenario.link,
-            _gradient(scenario),
-            scenario.workload.overlap,
-            sites,
-            groups,
-        ),
+        barrier=barrier,
         ideal_step_time=ideal,
+        clock=clock,
         target=_target(scenario.run),
-        slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], step_time),
-        daily=_daily(jitter.daily, step_time),
+        slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], clock),
+        daily=_daily(jitter.daily, clock),
         division=division,
         ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal),
     )
@@ -212,7 +226,8 @@ def compute_time(scenario: Scenario, fleet: Fleet) -> float:
     return compute * (reference / peak) / fleet.efficiency
 
 
-def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Group:
+def _group(scenario: Scenario, fleet: Fleet, site: int) -> Group:
+    """Without what makes it slow for a while."""
     own, common = fleet.jitter or Jitter(), scenario.jitter or CommonJitter()
     device = None if fleet.device == CUSTOM else catalogue.device(fleet.device)
     return Group(
@@ -232,19 +247,24 @@ def _group(scenario: Scenario, fleet: Fleet, site: int, step_time: float) -> Gro
         operation=own.operation or common.operation,
         stall=own.stall or common.stall,
         correlation=_correlation(own, common),
-        slow=_slow(
-            (
-                ("device", own.slow or common.slow),
-                ("node", own.slow_node or common.slow_node),
-                ("rack", own.slow_rack or common.slow_rack),
-            ),
-            (
-                ("device", own.shock or common.shock),
-                ("node", own.shock_node or common.shock_node),
-                ("rack", own.shock_rack or common.shock_rack),
-            ),
-            step_time,
+    )
+
+
+def _slow_of(scenario: Scenario, fleet: Fleet, clock: float) -> tuple[Slow | Shock, ...]:
+    """What makes devices of a group slow for a while."""
+    own, common = fleet.jitter or Jitter(), scenario.jitter or CommonJitter()
+    return _slow(
+        (
+            ("device", own.slow or common.slow),
+            ("node", own.slow_node or common.slow_node),
+            ("rack", own.slow_rack or common.slow_rack),
         ),
+        (
+            ("device", own.shock or common.shock),
+            ("node", own.shock_node or common.shock_node),
+            ("rack", own.shock_rack or common.shock_rack),
+        ),
+        clock,
     )
 
 
@@ -258,19 +278,18 @@ def _correlation(own: Jitter, common: Jitter) -> float:
 def _slow(
     states: Iterable[tuple[Level, SlowState | None]],
     shocks: Iterable[tuple[Level, Shocks | None]],
-    step_time: float,
+    clock: float,
 ) -> tuple[Slow | Shock, ...]:
-    """What makes units slow for a while, looked at once in an undisturbed step of the slowest
-    group."""
+    """What makes units slow for a while, looked at once in the time of an undisturbed step."""
     return (
-        *(_chain(level, state, step_time) for level, state in states if state),
-        *(_shock(level, shock, step_time) for level, shock in shocks if shock),
+        *(_chain(level, state, clock) for level, state in states if state),
+        *(_shock(level, shock, clock) for level, shock in shocks if shock),
     )
 
 
-def _chain(level: Level, state: SlowState, step_time: float) -> Slow:
+def _chain(level: Level, state: SlowState, clock: float) -> Slow:
     every, duration, factor = (_figure(state, key) for key in ("every", "duration", "factor"))
-    chain = Chain.of(every, duration, step_time)
+    chain = Chain.of(every, duration, clock)
     return Slow(chain.refresh, chain.share, factor, level)
 
 
@@ -289,14 +308,14 @@ def _figure(part: SlowState | DailySwing, key: str, default: float | None = None
     return LAWS[value["law"]](**parameters)
 
 
-def _shock(level: Level, shocks: Shocks, step_time: float) -> Shock:
+def _shock(level: Level, shocks: Shocks, clock: float) -> Shock:
     assert shocks.factor is not None
-    return Shock(level, -math.expm1(-step_time / shocks.every), shocks.factor)
+    return Shock(level, -math.expm1(-clock / shocks.every), shocks.factor)
 
 
-def _daily(daily: DailySwing | None, step_time: float) -> Daily | None:
+def _daily(daily: DailySwing | None, clock: float) -> Daily | None:
     if daily is None:
         return None
     period = _figure(daily, "period", 86_400.0)
     peak = _figure(daily, "peak", 0.0)
-    return Daily(_figure(daily, "amplitude"), step_time / period, peak / period)
+    return Daily(_figure(daily, "amplitude"), clock / period, peak / period)

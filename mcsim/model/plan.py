@@ -32,7 +32,7 @@ class Chain:
 
     @classmethod
     def of(cls, every: float, duration: float, step_time: float) -> Chain:
-        """Of the mean times between spells and of a spell, in undisturbed steps; all s."""
+        """Of the mean times between spells and of a spell, and the plan's clock; all s."""
         rate = 1.0 / every + 1.0 / duration
         return cls(-math.expm1(-step_time * rate), duration / (every + duration))
 
@@ -66,7 +66,7 @@ class Shock:
 class Daily:
     """A swing of all times: 1 + amplitude cos(2 pi (step x turn - phase)).
 
-    turn: part of a period that passes in an undisturbed step. phase: of the slowest step, in
+    turn: part of a period that passes in a step of the clock. phase: of the slowest step, in
     periods.
     """
 
@@ -287,12 +287,13 @@ class Plan:
     """All that an engine needs.
 
     engine, keep: as the scenario says. ideal_step_time: s; no disturbance, work in proportion to
-    speed, a free network. barrier: None where meeting costs nothing. target: None where steps and
-    replicates are what is wanted. division: None where every device is a replica of its own.
-    slow_sites: what makes whole sites slow for a while, each alike but at times of its own. daily:
-    what swings with the time of day. Both multiply all that the devices of a site do. ideal_mfu:
-    what part of the fleet's peak the model's operations are in an ideal step; None where either is
-    not known.
+    speed, a free network. clock: s, of a step with equal work, its pipeline and its network but no
+    disturbance: what is given in time is looked at once in it. barrier: None where meeting costs
+    nothing. target: None where steps and replicates are what is wanted. division: None where every
+    device is a replica of its own. slow_sites: what makes whole sites slow for a while, each alike
+    but at times of its own. daily: what swings with the time of day. Both multiply all that the
+    devices of a site do. ideal_mfu: what part of the fleet's peak the model's operations are in an
+    ideal step; None where either is not known.
     """
 
     seed: int
@@ -304,6 +305,7 @@ class Plan:
     sites: tuple[SitePlan, ...]
     barrier: Barrier | None
     ideal_step_time: float
+    clock: float
     target: Target | None = None
     division: Division | None = None
     slow_sites: tuple[Slow | Shock, ...] = ()

@@ -84,6 +84,14 @@ STATISTICS: tuple[Statistic, ...] = (
         "step time without disturbance, with equal work for every device and a free network",
         lambda s: max(group.compute for group in s.plan.groups),
     ),
+    Statistic(
+        "clock",
+        (),
+        "s",
+        "step time without disturbance, with equal work, the pipeline and the network",
+        lambda s: s.plan.clock,
+        comment="what is given in time (spells, shocks, the time of day) is counted in such steps",
+    ),
     Statistic("step_time_mean", ("replicate",), "s", "mean step time", *_column(TIME)),
     Statistic(
         "step_time_std",

@@ -105,7 +105,7 @@ class Parallel(Part):
         at_most=3,
     )
     buckets: int = fields.integer(
-        "parts of the gradient that are sent while the last backward pass goes on",
+        "parts of the gradient that are sent while the last backward passes of the pieces go on",
         default=1,
         at_least=1,
         at_most=100_000,
