@@ -143,6 +143,25 @@ def test_times_add_up(dataset):
     assert np.allclose(dataset.effective_gpus, dataset.efficiency * 1000)
 
 
+def test_what_rounding_leaves_of_a_difference_is_shown_as_nothing(dataset):
+    found = dataset.copy(deep=True)
+
+    def shown(value, error):
+        for name in ("component_time_mean", "wait_fraction"):
+            found[f"overall_{name}"][...] = value
+            found[f"overall_{name}_stderr"][...] = error
+        (line,) = (x for x in summarise(found).splitlines() if "compute does not hide" in x)
+        groups = [x for x in summarise(found).splitlines() if x.startswith(("hopper", "other"))]
+        return line.split("hide")[1].split(), [x.split()[-4:] for x in groups]
+
+    data, waits = shown(-2.2e-16, 2.2e-17)
+    assert data == ["0", "0.0", "%"]
+    assert all(wait[-2:] == ["0", "%"] for wait in waits)
+    data, waits = shown(2.5e-3, 1e-4)
+    assert data[:3] == ["0.00250", "±", "0.00010"]
+    assert all(wait == ["0.250", "±", "0.010", "%"] for wait in waits)
+
+
 def test_perfect_balance_gives_work_by_speed():
     found = mcsim.run(scenario({"count": 3, "compute": 1.0}, {"count": 1, "compute": 0.5}, steps=5))
     assert found.ideal_step_time == 4 / (3 + 2)

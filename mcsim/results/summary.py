@@ -62,6 +62,11 @@ def with_error(value: float, error: float) -> tuple[str, str]:
     return f"{value:,.{digits}f}", f"{error:,.{digits}f}"
 
 
+def _exact(part: float, error: float, whole: float) -> tuple[float, float]:
+    """A part of a whole and its error; 0 where both are what rounding leaves of a difference."""
+    return (0.0, 0.0) if max(abs(part), error) < 1e-12 * whole else (part, error)
+
+
 def percent(share: float, error: float) -> str:
     """`62.7999 ± 0.0004 %`, or without an error where there is none."""
     value, uncertainty = with_error(100 * share, 100 * error)
@@ -130,13 +135,18 @@ def causes(dataset: xr.Dataset) -> list[Cause]:
     equal = float(dataset.undisturbed_step_time)
     found = [
         Cause("ideal: nothing disturbs, work by speed, free network", "ideal", ideal, 0.0),
-        Cause("+ equal work on unequal devices", "unequal devices", equal - ideal, 0.0),
+        Cause(
+            "+ equal work on unequal devices",
+            "unequal devices",
+            *_exact(equal - ideal, 0.0, equal),
+        ),
     ]
     for name in dataset.component.values:
         seconds, error = estimate(dataset.sel(component=name), "component_time_mean")
-        if seconds == 0.0 and name in _ELSEWHERE:
-            continue
         beyond = seconds - equal if name == "compute" else seconds
+        beyond, error = _exact(beyond, error, equal)
+        if beyond == 0.0 and name in _ELSEWHERE:
+            continue
         found.append(Cause(*_CAUSES[name], beyond, error))
     return [*found, Cause("= mean step time", "step", *estimate(dataset, "step_time_mean"))]
 
@@ -195,7 +205,7 @@ def _groups(dataset: xr.Dataset) -> str:
                 f"{int(here.group_devices):,}",
                 show(float(here.group_compute_time), "time"),
                 percent(one, one_error),
-                percent(wait, wait_error),
+                percent(*_exact(wait, wait_error, 1.0)),
             ]
         )
     return table(
