@@ -105,6 +105,7 @@ def test_the_compiled_recursion_is_the_plain_one_bit_for_bit(stages, microbatche
         Times(compute, none, none, none),
         added,
         np.zeros(unit.size),
+        1,
         np.zeros(stages),
         np.zeros(unit.shape, np.intp),
         np.zeros(1),

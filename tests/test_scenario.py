@@ -234,6 +234,7 @@ OTHER = {
     "workload.model.experts": 16,
     "workload.model.experts_per_token": 3,
     "workload.model.gradient_precision": "bf16",
+    "workload.model.kept": 30.0,
     "workload.model.recompute": "selective",
     "workload.parallel.tensor": 4,
     "workload.parallel.pipeline": 4,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 import mcsim
 from mcsim.errors import ScenarioError
 from mcsim.model import lower
+from mcsim.model.estimate import before_running
 from mcsim.model.training import Training
 from mcsim.scenario.workload import Model, Parallel
 
@@ -109,6 +112,18 @@ def test_a_model_that_does_not_fit_is_refused_with_its_parts():
         ({"experts": 8}, "active_parameters: is missing"),
         ({"experts": 8, "active_parameters": 8e9}, "are more than all 7e+09"),
         ({"experts": 2, "active_parameters": 6e9, "experts_per_token": 2}, "must be below"),
+        (
+            {"experts": 8, "active_parameters": 8e8},
+            "active_parameters: 8e+08 must be at least 8.75e+08: a token uses 1 of 8 experts",
+        ),
+        (
+            {"parameters": 1e3, "layers": 8, "hidden": 1024},
+            "parameters: 1000 must be at least 1.67772e+07: each of 8 layer(s) of width 1,024",
+        ),
+        (
+            {"parameters": 7e9, "active_parameters": 1e9, "experts": 8, "hidden": 8192},
+            "active_parameters: 1e+09 must be at least 4.29497e+09",
+        ),
         ({"mfu": 1.5}, "mfu: 1.5 must be"),
         ({"layers": 0}, "layers: 0 must be at least 1"),
         ({"parameters": -1}, "parameters: -1 must be above 0"),
@@ -119,6 +134,99 @@ def test_a_model_that_cannot_be(model, message):
     with pytest.raises(ScenarioError) as caught:
         given(None, **model)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "message"),
+    [
+        ({"pipeline": 64}, "parallel.pipeline: 64 stage(s) are more than the 32 layers"),
+        (
+            {
+                "pipeline": 8,
+                "microbatches": 8,
+                "schedule": "interleaved",
+                "virtual_stages": 5,
+            },
+            "parallel.virtual_stages: 8 stage(s) of 5 pieces each are more than the 32 layers",
+        ),
+    ],
+)
+def test_more_pieces_than_layers_are_refused(parallel, message):
+    with pytest.raises(ScenarioError) as caught:
+        given(parallel)
+    assert message in str(caught.value)
+
+
+def test_embedding_and_output_may_be_pieces_of_their_own():
+    """As in Llama 3 405B: 126 layers, and 16 stages of 8 pieces (arXiv:2407.21783, 3.3.2)."""
+    scenario = given({"pipeline": 2, "microbatches": 2, "schedule": "interleaved", "zero": 3})
+    fine = scenario.replace({"workload.parallel.virtual_stages": 17, "fleet[0].count": 512})
+    said = [remark for remark in before_running(fine) if "layers" in remark]
+    assert said == ["32 layers do not divide into 34 pieces: each counts as 0.941 layers"]
+    even = scenario.replace({"workload.parallel.virtual_stages": 16, "fleet[0].count": 512})
+    assert not [remark for remark in before_running(even) if "layers" in remark]
+
+
+def test_less_than_a_sequence_a_microbatch_is_refused():
+    """2^22 tokens are 2,048 sequences: of 1,024 devices, two each."""
+    lower(given({"zero": 3, "microbatches": 2}))
+    with pytest.raises(ScenarioError, match=r"workload\.model\.batch: 4,194,304 tokens") as caught:
+        lower(given({"zero": 3, "microbatches": 4}))
+    assert "1,024 of each of 4,096 microbatch(es)" in str(caught.value)
+    assert "at least 8,388,608" in str(caught.value)
+    (said,) = (
+        remark for remark in before_running(given(count=1536)) if remark.startswith("a microbatch")
+    )
+    assert "has 1.33333 sequences" in said
+
+
+class TestComputingAgain:
+    """All of a layer computed again: 8 operations a parameter and token instead of 6."""
+
+    PARALLEL: ClassVar = {"tensor": 8, "pipeline": 4, "microbatches": 8, "zero": 3}
+
+    def run(self, **model):
+        network = {"node": {"bandwidth": "450 GB/s", "latency": "1 ms"}}
+        bare = given(self.PARALLEL, **model).to_dict() | {"network": network}
+        return mcsim.run(mcsim.Scenario.from_dict(bare).replace({"run.steps": 2}))
+
+    def test_a_step_takes_a_forward_pass_more_and_its_collectives_once_more(self):
+        plain, full = self.run(), self.run(recompute="full")
+
+        def part(found, name):
+            return found.component_time_mean.sel(component=name).item()
+
+        assert part(full, "compute") == pytest.approx(part(plain, "compute") * 4 / 3, rel=1e-12)
+        assert part(full, "tensor") == pytest.approx(part(plain, "tensor") * 3 / 2, rel=1e-12)
+        assert full.clock.item() == pytest.approx(full.step_time_mean.item(), rel=1e-12)
+        # What is done again is no work of the model's.
+        assert full.mfu.item() == pytest.approx(
+            plain.mfu.item() * plain.step_time_mean.item() / full.step_time_mean.item()
+        )
+
+    def test_its_backward_pass_takes_three_times_a_forward_pass(self):
+        plans = [lower(given(self.PARALLEL, recompute=one)) for one in ("selective", "full")]
+        (plain, full) = (
+            (one.division.forward * g.compute, one.division.backward * g.compute)
+            for one in plans
+            for g in one.groups
+        )
+        assert full[0] == pytest.approx(plain[0], rel=1e-12)
+        assert full[1] == pytest.approx(plain[1] + plain[0], rel=1e-12)
+
+    def test_random_delays_of_collectives_come_once_more_too(self):
+        delay = {"law": "exponential", "mean": "1 ms"}
+        found = []
+        for again in ("selective", "full"):
+            bare = given({"tensor": 8, "zero": 3}, recompute=again).to_dict()
+            bare["network"] = {"node": {"latency": 0, "delay": delay}}
+            run = mcsim.Scenario.from_dict(bare).replace({"run.steps": 40})
+            found.append(mcsim.run(run).component_time_mean.sel(component="tensor").item())
+        assert found[1] / found[0] == pytest.approx(3 / 2, rel=0.02)
+
+    def test_what_is_kept_may_be_said(self):
+        plain, said = training(parameters=7e9), training(parameters=7e9, kept=17.0)
+        assert said.memory()["activations"] == plain.memory()["activations"] / 2
 
 
 def test_parameters_that_are_gathered_set_the_pace_where_the_network_is_slow():

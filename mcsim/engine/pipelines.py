@@ -8,8 +8,8 @@ share experts meet in every operation, so each takes as long as on the slowest o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from mcsim.model.buckets import buckets_ready
 from mcsim.model.delays import law_of_rounds, slowest, total
 from mcsim.model.division import Division
 from mcsim.model.hazard import Indices
-from mcsim.model.plan import Plan
+from mcsim.model.plan import Delay, Plan
 
 _TOGETHER = 2048
 """Devices whose draws are made at a time: they stay in the cache."""
@@ -59,7 +59,10 @@ class PipelineEngine:
                 Purpose.EXPERT_DELAY: division.expert_delay,
             }
             self._delays = {
-                purpose: Operations.of(plan, law_of_rounds(delay), purpose, count)
+                purpose: tuple(
+                    Operations.of(plan, law_of_rounds(rounds), purpose, count)
+                    for rounds in _forward_and_back(delay, division.collectives_back)
+                )
                 for purpose, delay in delays.items()
                 if delay is not None
             }
@@ -81,6 +84,13 @@ class PipelineEngine:
         return PipelineReplicate(
             self._plan, replicate, base, self._operations, self._delays, self._ways
         )
+
+
+def _forward_and_back(delay: Delay, back: int) -> Iterator[Delay]:
+    """Of a forward and, if there are more, of a backward pass."""
+    yield delay
+    if back > 1:
+        yield replace(delay, rounds=back * delay.rounds)
 
 
 class Times(NamedTuple):
@@ -148,7 +158,7 @@ class PipelineReplicate:
     replicate: int
     base: tuple[FloatArray, ...]
     operations: tuple[Operations | None, ...]
-    delays: Mapping[Purpose, Operations]
+    delays: Mapping[Purpose, tuple[Operations, ...]]
     ways: tuple[Operations | None, ...]
 
     @property
@@ -280,8 +290,8 @@ class PipelineReplicate:
                     each[here],
                 )
             first_unit += group.count // tensor
-        tensor_delay = self._of_units(self.delays.get(Purpose.TENSOR_DELAY), step)
-        expert_delay = self._of_units(self.delays.get(Purpose.EXPERT_DELAY), step)
+        tensor_delay = self._met(Purpose.TENSOR_DELAY, step)
+        expert_delay = self._met(Purpose.EXPERT_DELAY, step)
         return Times(compute, tensor_delay, expert_delay, self._handing(step)), spent
 
     def _base(self, index: int, step: int, row: int, slow: Slowness | None) -> FloatArray:
@@ -327,6 +337,15 @@ class PipelineReplicate:
             *key_of(self.plan.seed),
         )
         return drawn
+
+    def _met(self, purpose: Purpose, step: int) -> FloatArray:
+        """Random delays of the collectives of every operation, as of `_of_units`."""
+        tables = self.delays.get(purpose, (None,))
+        found = self._of_units(tables[0], step)
+        if len(tables) > 1:
+            back = slice(self.division.operations // 2, None)
+            found[:, back] = self._of_units(tables[1], step)[:, back]
+        return found
 
     def _of_units(self, table: Operations | None, step: int) -> FloatArray:
         """What a law gives every operation of every unit, shape (units, operations); no units
@@ -382,6 +401,7 @@ class PipelineReplicate:
             times,
             np.array(division.tensor_time)[group],
             np.array(division.expert_time)[group],
+            division.collectives_back,
             np.array(division.gather),
             division.handing,
             np.array([way.latency for way in division.ways]),
@@ -440,6 +460,7 @@ def run_pipelines(
     times: Times,
     tensor_time: FloatArray,
     expert_time: FloatArray,
+    back: int,
     gather: FloatArray,
     handing: Indices,
     latency: FloatArray,
@@ -449,8 +470,9 @@ def run_pipelines(
     """The recursion of `model.pipeline.Schedule.ends` for every pipeline: `expert` replicas each.
 
     stage to chunk: of the schedule's operations, as there; number: of each among its device's.
-    unit, handing: shape (replicas, stages). tensor_time, expert_time: shape (units,), s. gather:
-    shape (stages,), s. latency, busy: shape (ways,), s. passed: is filled.
+    unit, handing: shape (replicas, stages). tensor_time, expert_time: shape (units,), s, `back`
+    times in a backward pass. gather: shape (stages,), s. latency, busy: shape (ways,), s. passed:
+    is filled.
     """
     stages = unit.shape[1]
     end = np.empty(stage.size)
@@ -467,6 +489,8 @@ def run_pipelines(
                 u = unit[replica, s]
                 compute = max(compute, times.compute[u, k])
                 met, sent = tensor_time[u], expert_time[u]
+                if backward[i]:
+                    met, sent = back * met, back * sent
                 if times.tensor.shape[0] > 0:
                     met += times.tensor[u, k]
                 if times.expert.shape[0] > 0:

@@ -76,7 +76,7 @@ def _of_pipelines(groups: Sequence[Group], sites: int, division: Division) -> fl
     met = met + np.array(division.expert_time)[group].max(axis=1)
     gather = np.array(division.gather)
     forward = np.maximum(compute * division.forward + met, gather)
-    backward = np.maximum(compute * division.backward + met, gather)
+    backward = np.maximum(compute * division.backward + division.collectives_back * met, gather)
     handing, site = division.handing[:: parallel.expert], placement.site[together[:, 0]]
     different = np.unique(np.hstack([forward, backward, handing, site]), axis=0)
     shape = (placement.stages, sites)

@@ -46,8 +46,9 @@ def division_of(
         raise _problem(
             "workload.overlap", "is of devices without [workload.parallel]; there, use `buckets`"
         )
-    free = free_of_network(groups, parallel)
-    work = Work(scenario, parallel, free.placement, training_of(scenario), sites, groups)
+    training = training_of(scenario)
+    free = free_of_network(groups, parallel, training.again if training else 0)
+    work = Work(scenario, parallel, free.placement, training, sites, groups)
     tensor_time, tensor_delay = _tensor(work)
     expert_time, expert_delay = _experts(work)
     handing, ways = ways_of(work)
@@ -65,7 +66,7 @@ def division_of(
 
 
 def _tensor(work: Work) -> tuple[tuple[float, ...], Delay | None]:
-    """The all-reduces among the devices that share layers: of an operation, s by group."""
+    """The all-reduces among the devices that share layers: of a forward pass, s by group."""
     node, ranks = work.network.node, work.parallel.tensor
     if node is None or work.training is None or ranks == 1:
         return (0.0,) * len(work.groups), None
@@ -85,7 +86,7 @@ def _tensor(work: Work) -> tuple[tuple[float, ...], Delay | None]:
 
 
 def _experts(work: Work) -> tuple[tuple[float, ...], Delay | None]:
-    """The all-to-alls among the replicas that share experts: of an operation, s by group."""
+    """The all-to-alls among the replicas that share experts: of a forward pass, s by group."""
     ranks, training = work.parallel.expert, work.training
     if ranks == 1:
         return (0.0,) * len(work.groups), None
@@ -133,6 +134,20 @@ def _delay(messages: Messages | None, rounds: float) -> Delay | None:
         return None
     require_known(messages)
     return Delay(None, round(rounds), (messages,))
+
+
+def require_sequences(training: Training) -> None:
+    """Raise ScenarioError where a microbatch is less than a sequence."""
+    model, parallel = training.model, training.parallel
+    if training.sequences < 1 - 1e-9:
+        microbatches = training.replicas * parallel.microbatches
+        raise _problem(
+            "workload.model.batch",
+            f"{model.batch:,} tokens are {training.tokens:,.6g} of each of {microbatches:,}"
+            f" microbatch(es) ({training.replicas:,} replica(s) of {parallel.microbatches:,}), less"
+            f" than a sequence of {model.sequence:,}; at least"
+            f" {microbatches * model.sequence:,}",
+        )
 
 
 def require_memory(scenario: Scenario, memory: dict[str, float]) -> None:

@@ -43,8 +43,9 @@ class Division:
     """How the model is divided among the devices of a plan.
 
     forward, backward: the part of a device's compute time that an operation is. tensor_time,
-    expert_time: s, shape (groups,), of the collectives of an operation on a device of the group.
-    tensor_delay, expert_delay: of the same, the random delays. gather: s, shape (stages,), at
+    expert_time: s, shape (groups,), of the collectives of a forward pass on a device of the group.
+    tensor_delay, expert_delay: of the same, the random delays. collectives_back: so many times as
+    often they go on in a backward pass. gather: s, shape (stages,), at
     least so long takes an operation, whose parameters are gathered meanwhile. handing: shape
     (replicas, stages), how results leave a stage, as an index of `ways`. barriers: of a bucket of
     each stage's gradient; none where it costs nothing.
@@ -63,6 +64,7 @@ class Division:
     handing: Indices
     ways: tuple[Handing, ...]
     barriers: tuple[Barrier, ...]
+    collectives_back: int = 1
 
     @property
     def operations(self) -> int:
@@ -89,8 +91,13 @@ class Division:
         return np.asarray(np.where(one.backward, within + self.operations // 2, within))
 
 
-def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -> Division:
-    """A division whose devices send each other nothing that takes time; default: each a replica."""
+def free_of_network(
+    groups: Sequence[Group], parallel: Parallel | None = None, again: int = 0
+) -> Division:
+    """A division whose devices send each other nothing that takes time; default: each a replica.
+
+    again: forward passes that each backward pass begins with.
+    """
     parallel = parallel or Parallel()
     operations = 2 * parallel.pipeline * parallel.microbatches * parallel.chunks
     if operations > MOST_OPERATIONS:
@@ -102,7 +109,8 @@ def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -
         raise ScenarioError("scenario", [problem])
     schedule = Schedule.of(parallel.pipeline, parallel.microbatches, parallel.chunks)
     pieces = parallel.microbatches * parallel.chunks
-    together = 1.0 + parallel.backward
+    backward = parallel.backward + again
+    together = 1.0 + backward
     placement = placement_of(parallel, groups)
     nothing = (0.0,) * len(groups)
     return Division(
@@ -110,7 +118,7 @@ def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -
         placement=placement,
         schedule=schedule,
         forward=1.0 / together / pieces,
-        backward=parallel.backward / together / pieces,
+        backward=backward / together / pieces,
         tensor_time=nothing,
         expert_time=nothing,
         tensor_delay=None,
@@ -119,4 +127,5 @@ def free_of_network(groups: Sequence[Group], parallel: Parallel | None = None) -
         handing=np.zeros(placement.unit.shape, np.intp),
         ways=(Handing(),),
         barriers=(),
+        collectives_back=1 + again,
     )

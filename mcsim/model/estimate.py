@@ -16,6 +16,7 @@ from mcsim.model.division import Division
 from mcsim.model.lower import lower
 from mcsim.model.pipeline import bubble_fraction
 from mcsim.model.plan import LinkPlan, Messages, Plan, Shock, Slow
+from mcsim.model.training import Training
 from mcsim.scenario import Scenario
 from mcsim.tables import table
 from mcsim.threads import available_threads
@@ -102,11 +103,26 @@ def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
     free = scenario.network is None and not scenario.link
     if free and (scenario.workload.gradient is not None or scenario.workload.model is not None):
         said.append("the gradient costs nothing: there is neither a [network] nor a [[link]]")
+    training = training_of(scenario)
+    if training is not None:
+        said += _about_model(training)
     if plan.division is not None:
         said += _about_division(scenario, plan.division)
     used = {site.name for site in plan.sites}
     said += [f"site {s.name} has no devices" for s in scenario.site if s.name not in used]
     return said
+
+
+def _about_model(training: Training) -> Iterator[str]:
+    layers = training.model.layers
+    pieces = training.parallel.pipeline * training.parallel.chunks
+    if layers % pieces:
+        yield (
+            f"{layers} layers do not divide into {pieces} pieces: each counts as"
+            f" {layers / pieces:.3g} layers"
+        )
+    if abs(training.sequences - round(training.sequences)) > 1e-9 * training.sequences:
+        yield f"a microbatch of a replica has {training.sequences:.6g} sequences, not whole ones"
 
 
 def _about_division(scenario: Scenario, division: Division) -> Iterator[str]:
@@ -208,7 +224,7 @@ def _division(scenario: Scenario, plan: Plan) -> list[str]:
     ]
     for what, times in (("tensor", division.tensor_time), ("expert", division.expert_time)):
         if max(times) > 0.0:
-            lines.append(f"{what:<15} {show(max(times), 'time')} of collectives in an operation")
+            lines.append(f"{what:<15} {show(max(times), 'time')} of collectives in a forward pass")
     if max(division.gather) > 0.0:
         lines.append(f"parameters      gathered in {show(max(division.gather), 'time')}")
     used = sorted(set(division.handing[:, : max(placement.stages - 1, 1)].ravel().tolist()))

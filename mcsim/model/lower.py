@@ -11,7 +11,7 @@ from mcsim import catalogue
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import LAWS
 from mcsim.model.clock import clock_of, timed
-from mcsim.model.dividing import division_of, require_memory, training_of
+from mcsim.model.dividing import division_of, require_memory, require_sequences, training_of
 from mcsim.model.network import barrier_of
 from mcsim.model.plan import (
     LEAST_BEYOND,
@@ -108,6 +108,7 @@ def _lowered(scenario: Scenario) -> Plan:
         ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal),
     )
     if training is not None:
+        require_sequences(training)
         require_memory(scenario, training.memory())
     _require_addresses(scenario, plan)
     _require_reachable(scenario, plan)

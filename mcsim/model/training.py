@@ -6,11 +6,13 @@ t tensor-parallel ranks, p stages, m microbatches, e expert-parallel ranks, R re
 Sources: operations, 6 A + 12 L h s a token: Chowdhery et al., "PaLM", JMLR 24 (2023), appendix B.
 Tensor parallelism, two all-reduces of a microbatch's activations in a layer's forward pass and
 two in its backward pass: Shoeybi et al., "Megatron-LM", arXiv:1909.08053, section 3. Activations
-that are kept, 34 bytes a token and unit of width in each layer (all of a layer computed again: 2):
-Korthikanti et al., "Reducing activation recomputation in large transformer models", MLSys 2023,
-tables 2 and 4. Parameters, gradients and Adam's state in mixed precision, 2 + 2 (or 4) + 12 bytes
-a parameter, and what of it replicas share: Rajbhandari et al., "ZeRO", SC 2020, sections 3 and 7.
-Experts, an all-to-all to send a layer's tokens out and one to bring them back, in either
+that are kept, 34 bytes a token and unit of width in each layer (all of a layer computed again: 2,
+for one more forward pass, 8 A operations instead of 6 A): Korthikanti et al., "Reducing activation
+recomputation in large transformer models", MLSys 2023, tables 2 and 4, and section 5. Both are
+divided among the tensor-parallel ranks, as only sequence parallelism does, which the 34 / t of
+that table suppose too. Parameters, gradients and Adam's state in mixed precision, 2 + 2 (or 4) + 12
+bytes a parameter, and what of it replicas share: Rajbhandari et al., "ZeRO", SC 2020, sections 3
+and 7. Experts, an all-to-all to send a layer's tokens out and one to bring them back, in either
 direction: Lepikhin et al., "GShard", ICLR 2021, section 3.
 """
 
@@ -43,21 +45,32 @@ class Training:
 
     @property
     def operations_per_token(self) -> float:
-        """Floating-point operations of a forward and a backward pass."""
+        """Floating-point operations of a forward and a backward pass, none of them done again."""
         model = self.model
         active = model.active_parameters or model.parameters
         return 6.0 * active + 12.0 * model.layers * model.hidden * model.sequence
 
     @property
+    def again(self) -> int:
+        """Forward passes that a backward pass begins with: 1 where all is computed again."""
+        return int(self.model.recompute == "full")
+
+    @property
     def operations(self) -> float:
-        """Of a device in a step."""
+        """Of a device in a step, with those that are done again: a forward pass is a third."""
         devices = self.replicas * self.parallel.tensor * self.parallel.pipeline
-        return self.operations_per_token * self.model.batch / devices
+        done = self.operations_per_token * (1.0 + self.again / 3.0)
+        return done * self.model.batch / devices
 
     @property
     def tokens(self) -> float:
         """Of a microbatch of a replica."""
         return self.model.batch / (self.replicas * self.parallel.microbatches)
+
+    @property
+    def sequences(self) -> float:
+        """Of a microbatch of a replica."""
+        return self.tokens / self.model.sequence
 
     @property
     def activation(self) -> float:
@@ -128,5 +141,6 @@ class Training:
         layers = model.layers * min(parallel.microbatches, stages) / stages
         if chunks > 1:
             layers = model.layers * (1 + (stages - 1) / (stages * chunks))
-        one = _KEPT[model.recompute] * self.tokens * model.hidden / parallel.tensor
+        kept = _KEPT[model.recompute] if model.kept is None else model.kept
+        one = kept * self.tokens * model.hidden / parallel.tensor
         return one * layers

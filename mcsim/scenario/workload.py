@@ -11,6 +11,9 @@ from mcsim.scenario.part import LONGEST, MAX_COUNT, SHORTEST, Part
 
 PLACEMENTS = ("contiguous", "interleaved", "by-generation", "explicit")
 
+OUTER_LAYERS = 2
+"""The embedding and the output, which may be pieces of their own, as in Llama 3 405B."""
+
 
 @dataclass(frozen=True)
 class Model(Part):
@@ -24,8 +27,8 @@ class Model(Part):
         "tokens of a step, all replicas together", at_least=1, at_most=10**15
     )
     mfu: float = fields.quantity(
-        "share of the peak that the reference device reaches while it computes: without bubble,"
-        " communication and waiting, which are simulated",
+        "share of the peak that the reference device reaches while it computes, what is computed"
+        " again included: without bubble, communication and waiting, which are simulated",
         None,
         above=0,
         at_most=1,
@@ -43,9 +46,17 @@ class Model(Part):
         "that gradients are summed in", ("bf16", "fp32"), default="bf16"
     )
     recompute: str = fields.choice(
-        "what of the activations is computed again: what attention holds, or all of a layer",
+        "what of the activations is computed again: what attention holds, for nothing, or all of a"
+        " layer, for a third more operations, and its collectives once more",
         ("selective", "full"),
         default="selective",
+    )
+    kept: float | None = fields.quantity(
+        "activations of a token and unit of width that are kept of a layer, all devices of `tensor`"
+        " together; default: 34 B, or 2 B where all is computed again",
+        "data",
+        default=None,
+        above=0,
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
@@ -60,6 +71,30 @@ class Model(Part):
         each = self.experts_per_token
         if UNREADABLE not in (experts, each) and experts and each >= experts:
             yield "experts_per_token", f"{each} must be below the number of experts, {experts}"
+        elif UNREADABLE not in (experts, each, active, self.parameters) and experts and active:
+            least = self.parameters * each / experts
+            # Reached where there is nothing but experts.
+            if active < least * (1 - 1e-9):
+                yield (
+                    "active_parameters",
+                    f"{active:g} must be at least {least:g}: a token uses {each} of {experts}"
+                    f" experts, so of {self.parameters:g} parameters that many",
+                )
+        yield from self._too_few()
+
+    def _too_few(self) -> Iterable[tuple[str, str]]:
+        """Where the parameters that a token uses are fewer than the layers' own."""
+        if UNREADABLE in (self.parameters, self.active_parameters, self.layers, self.hidden):
+            return
+        least = 2.0 * self.layers * float(self.hidden) ** 2
+        key = "parameters" if self.active_parameters is None else "active_parameters"
+        if getattr(self, key) < least:
+            yield (
+                key,
+                f"{getattr(self, key):g} must be at least {least:g}: each of {self.layers:,}"
+                f" layer(s) of width {self.hidden:,} has 2 x {self.hidden:,}^2 for the queries and"
+                " the output of its attention alone",
+            )
 
 
 @dataclass(frozen=True)
@@ -87,7 +122,10 @@ class Parallel(Part):
         reason="with one there is nothing to interleave",
     )
     backward: float = fields.quantity(
-        "time of a backward pass over that of a forward pass", None, default=2.0, above=0
+        "time of a backward pass over that of a forward pass, without what is computed again",
+        None,
+        default=2.0,
+        above=0,
     )
     placement: str = fields.choice(
         "of replicas and stages on the devices, in the order of the fleet: replica after replica,"
@@ -184,3 +222,21 @@ class Workload(Part):
             yield "reference", "is missing: name the device that `compute` is the time of"
         if self.reference is not None and self.compute is None and self.model is None:
             yield "compute", "is missing: give the time of one step on the reference device"
+        yield from self._more_pieces_than_layers()
+
+    def _more_pieces_than_layers(self) -> Iterable[tuple[str, str]]:
+        model, parallel = self.model, self.parallel
+        if UNREADABLE in (model, parallel) or model is None or parallel is None:
+            return
+        known = (parallel.pipeline, parallel.schedule, parallel.virtual_stages, model.layers)
+        if UNREADABLE in known:
+            return
+        pieces = parallel.pipeline * parallel.chunks
+        if pieces > model.layers + OUTER_LAYERS:
+            key = "virtual_stages" if parallel.pipeline <= model.layers else "pipeline"
+            each = f" of {parallel.chunks} pieces each" if parallel.chunks > 1 else ""
+            yield (
+                f"parallel.{key}",
+                f"{parallel.pipeline} stage(s){each} are more than the {model.layers} layers,"
+                " the embedding and the output",
+            )
