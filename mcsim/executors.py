@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 _PATIENCE = 10.0
 """s, within which a scheduler has to answer."""
 _PATIENCE_WITH_WORKERS = 60.0
+_PATIENCE_WITH_THE_END = 2
+"""s, within which MPI has to end a job."""
 _ENDING = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 """Signals that end a run at a checkpoint: they come to all processes of a terminal or a job, and
 are for the first one."""
@@ -167,3 +169,16 @@ def mpi() -> Iterator[Executor | None]:
         MPI.COMM_WORLD, main=False, initializer=_ignore, initargs=(signals,)
     ) as executor:
         yield executor
+
+
+def end_the_job(code: int) -> None:
+    """End all processes of an MPI job at once; this exit code is the job's.
+
+    Where the first process merely exits, the job's code may be that of another, which is killed.
+    """
+    from mpi4py import MPI
+
+    # Should it hang, it has this long.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(_PATIENCE_WITH_THE_END)
+    MPI.COMM_WORLD.Abort(code)

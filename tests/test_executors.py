@@ -222,7 +222,7 @@ def start(*arguments, before=()):
     )
 
 
-def wait_for(condition, seconds=30.0):
+def wait_for(condition, seconds=90.0):
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < seconds

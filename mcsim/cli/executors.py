@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,11 +17,13 @@ NAMES = ("threads", "processes", "dask", "mpi")
 
 class Hands(NamedTuple):
     """Who samples. executor: None for threads of this process. threads: of each worker; None for
-    all that are available. helps: whether this process is a worker of another, and done."""
+    all that are available. helps: whether this process is a worker of another, and done. exit: ends
+    the run at once with an exit code."""
 
     executor: Executor | None
     threads: int | None
     helps: bool = False
+    exit: Callable[[int], object] = os._exit
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def hands(
     each = threads or max(available // (workers or available), 1)
     if name == "mpi":
         with executors.mpi() as executor:
-            yield Hands(executor, threads, helps=executor is None)
+            yield Hands(executor, threads, executor is None, executors.end_the_job)
     elif name == "dask":
         with executors.dask(scheduler, number) as executor:
             yield Hands(executor, threads if scheduler else each)

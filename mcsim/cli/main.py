@@ -213,6 +213,7 @@ def run(
         who = _as_usage(stack.enter_context, hands(executor, workers, scheduler, threads))
         if who.helps:
             return
+        session.exit_by(who.exit)
         if not force:
             _require_room(asked, targets, who, 1 if parts[0] is None else parts[0].of)
         for part, target in zip(parts, targets, strict=True):

@@ -31,12 +31,17 @@ class Session:
 
     def __init__(self, every: float) -> None:
         self._every = every
+        self._exit: Callable[[int], object] = os._exit
         self._checkpoints: Checkpoints | None = None
         self._saving = self._ending = False
         for number in _SIGNALS:
             # Started in the background, a process is to ignore Ctrl-C, and finds it ignored.
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._end)
+
+    def exit_by(self, leave: Callable[[int], object]) -> None:
+        """From now on, end the process by this, given the exit code."""
+        self._exit = leave
 
     def begin(self, checkpoints: Checkpoints, resumed: Part | None) -> None:
         """From now on, save here. resumed: what is saved already."""
@@ -91,12 +96,12 @@ class Session:
             _say("mcsim: stopped before anything was done")
         elif self._saved is None:
             _say("mcsim: stopped; what was done could not be saved")
-            os._exit(_FAILED)
+            self._exit(_FAILED)
         else:
             self._checkpoints.discard_temporaries()
             where = self._checkpoints.newest
             _say(f"mcsim: stopped at a checkpoint, {where}; --resume goes on from it")
-        os._exit(STOPPED)
+        self._exit(STOPPED)
 
 
 def _say(message: str) -> None:
