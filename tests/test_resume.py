@@ -113,6 +113,7 @@ def test_a_signal_ends_a_run_at_a_checkpoint(asked, tmp_path, number):
     wait_for(tmp_path / "out.nc.checkpoint", process)
     begun = time.monotonic()
     process.send_signal(getattr(signal, f"SIG{number}"))
+    process.send_signal(getattr(signal, f"SIG{number}"))
     _, errors = process.communicate(timeout=30)
     assert time.monotonic() - begun < 5
     assert process.returncode == 85, errors

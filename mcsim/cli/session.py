@@ -18,6 +18,8 @@ STOPPED = 85
 
 _FAILED = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_SAME_SIGNAL = 1.0
+"""s, within which a second signal is the first one again."""
 _MOST_SAVING = 0.01
 """The share of a run's time that writing checkpoints may take."""
 
@@ -26,14 +28,16 @@ class Session:
     """Writes checkpoints beside the result of a run, now and then and when a signal ends it.
 
     every: s, between checkpoints; longer where writing one takes long; 0: only at a signal. A
-    second signal ends the run without waiting for anything.
+    second signal ends the run without waiting for anything; but batch systems may send the first
+    one twice at once.
     """
 
     def __init__(self, every: float) -> None:
         self._every = every
         self._exit: Callable[[int], object] = os._exit
         self._checkpoints: Checkpoints | None = None
-        self._saving = self._ending = False
+        self._saving = False
+        self._ending: float | None = None
         for number in _SIGNALS:
             # Started in the background, a process is to ignore Ctrl-C, and finds it ignored.
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -79,14 +83,17 @@ class Session:
         self._written = time.monotonic()
         self._pause = max(self._every, (self._written - start) / _MOST_SAVING)
         self._saving = False
-        if self._ending:
+        if self._ending is not None:
             self._leave()
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         # No exception: one that is raised inside the file libraries leaves their locks taken.
-        if self._ending:
-            self._leave()
-        self._ending = True
+        now = time.monotonic()
+        if self._ending is not None:
+            if now - self._ending > _SAME_SIGNAL:
+                self._leave()
+            return
+        self._ending = now
         if not self._saving:
             self.save()
             self._leave()
