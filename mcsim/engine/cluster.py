@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mcsim.engine.philox import Purpose, key_of, survivals, word_3
 from mcsim.engine.screening import Bins, GroupLaws, GroupScreen, Level, screens_of_site
@@ -83,8 +84,6 @@ def base_times(plan: Plan, replicate: int) -> tuple[FloatArray, ...]:
 
 def _base_times(plan: Plan, group: Group, replicate: int) -> FloatArray:
     """Undisturbed time by all persistent factors, shape (devices,), s."""
-    node = np.arange(group.count) // group.devices_per_node
-    rack = node // group.nodes_per_rack
     site = plan.sites[group.site].identity
 
     def factor(law: Law, purpose: Purpose, identity: int, members: int) -> FloatArray:
@@ -94,13 +93,17 @@ def _base_times(plan: Plan, group: Group, replicate: int) -> FloatArray:
         drawn = survivals(index, once, np.uint32(identity), last, *key_of(plan.seed))
         return law.quantile(drawn)
 
+    def nodes() -> NDArray[np.int64]:
+        return np.arange(group.count) // group.devices_per_node
+
     base = np.full(group.count, group.compute)
     if group.persistent is not None:
         base *= factor(group.persistent, Purpose.PERSISTENT, group.identity, group.count)
     if group.node is not None:
-        base *= factor(group.node, Purpose.NODE, group.identity, group.nodes)[node]
+        base *= factor(group.node, Purpose.NODE, group.identity, group.nodes)[nodes()]
     if group.rack is not None:
-        base *= factor(group.rack, Purpose.RACK, group.identity, group.racks)[rack]
+        racks = nodes() // group.nodes_per_rack
+        base *= factor(group.rack, Purpose.RACK, group.identity, group.racks)[racks]
     if group.site_factor is not None:
         base *= factor(group.site_factor, Purpose.SITE, site, 1)
     return base
