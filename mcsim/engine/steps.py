@@ -55,6 +55,8 @@ class Steps:
     @property
     def last_site(self) -> NDArray[np.int64]:
         """The site of the very last arrival; among equal times, of the smallest draw."""
+        if self.ready.shape[1] == 1:
+            return np.zeros(len(self.ready), np.int64)
         last = self.ready.max(axis=1, keepdims=True)
         return np.asarray(np.argmin(np.where(self.ready == last, self.draw, np.inf), axis=1))
 
