@@ -324,6 +324,36 @@ class TestSitesApart:
         assert far.step_time_mean.item() == pytest.approx(end, rel=1e-12)
         assert end > 1.25
 
+    @pytest.mark.parametrize("pieces", [1, 2])
+    def test_what_goes_over_links_is_counted_among_the_sites(self, pieces):
+        more = {"schedule": "interleaved"} if pieces > 1 else {}
+        found = self.run(placement="interleaved", activation="20 MB", **more)
+        schedule = Schedule.of(2, 4, pieces)
+        time = np.where(schedule.backward, 2 / 12, 1 / 12) / pieces
+        series = found.component_time_mean.isel(replicate=0).to_series()
+        # The last stage ends before the first one, which the step waits for.
+        bubble = schedule.ends(time).max() - 1.0
+        assert series["bubble"] == pytest.approx(bubble, rel=1e-12)
+        assert series["sites"] == pytest.approx(found.step_time_mean.item() - 1 - bubble, rel=1e-12)
+        assert series["sites"] > 0.05
+        # Four replicas send four microbatches of 20 MB, there and, between pieces, back.
+        sent = 4 * 4 * (2 * pieces - 1) * 20e6
+        assert found.link_time.sel(link="x-y").item() == pytest.approx(sent / 1e9)
+
+    def test_random_delays_of_links_are_waiting_for_the_sites(self):
+        late = SITES["link"][0] | {"delay": {"law": "exponential", "mean": "0.1 s"}, "latency": 0}
+        given = scenario(
+            fleet=APART,
+            parallel={"pipeline": 2, "placement": "interleaved", "activation": 1},
+            run={"steps": 3000},
+            **{**SITES, "link": [late]},
+        )
+        series = mcsim.run(given).component_time_mean.isel(replicate=0).to_series()
+        # One microbatch: two messages, of the slowest of four replicas.
+        drawn = np.random.default_rng(1).exponential(0.1, (100_000, 4, 2)).sum(axis=2).max(axis=1)
+        assert series["sites"] == pytest.approx(drawn.mean(), rel=0.02)
+        assert series["bubble"] == pytest.approx(1.0, rel=1e-9)
+
     def test_a_link_that_is_too_slow_sets_the_pace(self):
         """Four microbatches of four replicas, 1 s each, one after the other over the link."""
         found = self.run(placement="interleaved", activation="250 MB").step_time_mean.item()

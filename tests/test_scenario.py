@@ -481,11 +481,18 @@ def table_of(required=None, **optional):
     return st.fixed_dictionaries(required or {}, optional=optional)
 
 
-slow_states = table_of({"every": positive, "duration": positive, "factor": laws})
-shocks = table_of({"every": positive, "factor": laws})
+factors = st.one_of(
+    law_of("constant", value=positive),
+    law_of("uniform", low=st.floats(0, 1), high=st.floats(1, 2)),
+    law_of("lognormal", mean=positive, cv=spread),
+    law_of("empirical", values=st.lists(positive, min_size=1, max_size=5)),
+)
+slow_states = table_of({"every": positive, "duration": positive, "factor": factors})
+shocks = table_of({"every": positive, "factor": factors})
 swings = table_of({"amplitude": st.floats(0, 0.9)}, peak=positive, period=positive)
 of_a_fleet = {
-    **dict.fromkeys(("persistent", "node", "rack", "site", "step", "operation", "stall"), laws),
+    **dict.fromkeys(("persistent", "node", "rack", "site"), factors),
+    **dict.fromkeys(("step", "operation", "stall"), laws),
     **dict.fromkeys(("slow", "slow_node", "slow_rack"), slow_states),
     **dict.fromkeys(("shock", "shock_node", "shock_rack"), shocks),
 }

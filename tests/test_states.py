@@ -342,6 +342,10 @@ def test_what_does_not_know_slow_states_says_so():
         ({"every": 1, "duration": -1, "factor": FACTOR}, "above 0"),
         ({"every": 1, "duration": 1}, "factor"),
         (
+            {"every": 1, "duration": 1, "factor": {"law": "constant", "value": -2}},
+            r"jitter.slow.factor: -2, which the constant law reaches, must be above 0",
+        ),
+        (
             {"every": 1, "duration": 1, "factor": {"law": "pareto", "scale": 1, "alpha": 0.5}},
             "alpha",
         ),
@@ -360,6 +364,10 @@ def test_impossible_states_are_refused(state, message):
         ({"every": 1}, "factor"),
         ({"every": 1, "duration": 1, "factor": FACTOR}, "unknown key"),
         ({"every": 1, "factor": {"law": "scipy", "name": "cauchy"}}, "no finite mean"),
+        (
+            {"every": 1, "factor": {"law": "normal", "mean": 2, "sd": 0.5}},
+            r"jitter.shock.factor: -\S+, which the normal law reaches, must be above 0",
+        ),
     ],
 )
 def test_impossible_shocks_are_refused(shocks, message):
@@ -404,6 +412,28 @@ def test_one_host_in_200_of_the_catalogue_is_slow():
 def test_a_name_that_is_not_in_the_catalogue_is_refused(name, message):
     with pytest.raises(mcsim.ScenarioError, match=message):
         scenario({"count": 4, "jitter": {"slow": {"catalogue": name}}})
+
+
+@pytest.mark.parametrize("key", ["persistent", "node", "rack", "site"])
+def test_what_lasts_must_be_positive_in_the_mean(key):
+    with pytest.raises(
+        mcsim.ScenarioError, match=rf"jitter.{key}: -2, its mean, must be at least 0"
+    ):
+        scenario({"count": 4, "jitter": {key: {"law": "constant", "value": -2}}})
+    partly = scenario({"count": 4, "jitter": {key: {"law": "normal", "mean": 1, "sd": 1}}})
+    assert f"{key} of all is negative in 15.9 % of its draws" in explain(partly, threads=1)
+
+
+def test_delays_of_the_network_that_are_negative_are_noted():
+    delay = {"law": "normal", "mean": 0, "sd": "1 ms"}
+    network = {"site": {"bandwidth": "1 GB/s", "delay": delay}}
+    said = explain(scenario({"count": 4}, network=network), threads=1)
+    assert "network.site.delay is negative in 50 % of its draws (a normal law)" in said
+    both = {"site": [{"name": "a"}, {"name": "b"}]}
+    link = [{"between": ["a", "b"], "bandwidth": "1 GB/s", "delay": delay}]
+    groups = ({"count": 1, "site": "a"}, {"count": 1, "site": "b"})
+    said = explain(scenario(*groups, link=link, **both), threads=1)
+    assert "link[0].delay is negative in 50 % of its draws (a normal law)" in said
 
 
 def test_check_says_what_differs_between_steps():

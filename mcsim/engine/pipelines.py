@@ -28,7 +28,7 @@ from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
 from mcsim.model.buckets import buckets_ready
 from mcsim.model.delays import law_of_rounds, slowest, total
-from mcsim.model.division import Division
+from mcsim.model.division import Division, Handing
 from mcsim.model.hazard import Indices
 from mcsim.model.plan import Delay, Plan
 
@@ -137,9 +137,9 @@ class Latest(NamedTuple):
     buckets: shape (buckets, stages, sites), s, when every pipeline has each of the buckets of
     gradients that decide. last_bucket: s, when they have all; -inf where there is none.
     slowest_stage: of the pipeline that is last. culprit, device: the
-    group of the slowest device there, and its number in it. parts: (stages, sites, 4), s, what the
-    pipeline's stage spent on computing, collectives of tensors, of experts, and on waiting for
-    parameters.
+    group of the slowest device there, and its number in it. parts: (stages, sites, 5), s, what the
+    pipeline's stage spent on computing, collectives of tensors, of experts, on waiting for
+    parameters, and for what comes over links.
     """
 
     buckets: FloatArray
@@ -181,7 +181,7 @@ class PipelineReplicate:
         busy = np.empty((count, len(plan.groups)))
         slowest_stage = np.zeros(shape, np.intp)
         culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        parts = np.zeros((*shape, 4))
+        parts = np.zeros((*shape, 5))
         slow = [
             spells.steps(first, count) if spells is not None else None
             for spells in (
@@ -192,11 +192,13 @@ class PipelineReplicate:
         with np.errstate(**OVERFLOW):
             for row in range(count):
                 times, spent = self._times(first + row, row, slow)
+                passed = self._pass(times)
                 busy[row] = [each.mean() for each in np.split(spent, self.first_device[1:])]
                 self._collect(
                     times,
                     spent,
-                    self._pass(times),
+                    passed,
+                    self._pass(times, links=False).end if self._over_links else passed.end,
                     Latest(
                         buckets[:, row],
                         last_bucket[row],
@@ -241,7 +243,7 @@ class PipelineReplicate:
         self, time: FloatArray, among: FloatArray, ready: FloatArray, parts: FloatArray
     ) -> FloatArray:
         """Of the stage that a step waited for: what it did until its end; (steps, components)."""
-        compute, tensor, expert, gathered = parts.T
+        compute, tensor, expert, gathered, handed = parts.T
         exposed = time - ready
         bubble = ready - parts.sum(axis=1)
         sites = exposed * among
@@ -251,7 +253,7 @@ class PipelineReplicate:
             "expert": expert,
             "bubble": bubble,
             "data": exposed - sites + gathered,
-            "sites": sites,
+            "sites": sites + handed,
         }
         return np.column_stack([found[name] for name in self.plan.components])
 
@@ -382,11 +384,31 @@ class PipelineReplicate:
                     found[way == index, columns] = values[way == index, columns]
         return found
 
-    def _pass(self, times: Times) -> Passed:
-        """Send all microbatches through all pipelines."""
+    def _inside_sites(self, late: FloatArray) -> FloatArray:
+        """The same as `_handing`, where what comes over links is never late."""
+        division = self.division
+        if not len(late):
+            return late
+        late = late.copy()
+        crossing = np.array([way.among_sites for way in division.ways])[division.handing]
+        unit, half = division.placement.unit, division.operations // 2
+        late[unit[np.roll(crossing, 1, axis=1)], :half] = 0.0
+        late[unit[crossing], half:] = 0.0
+        return late
+
+    @property
+    def _over_links(self) -> bool:
+        """Whether pipelines hand anything on from site to site."""
+        return any(way.among_sites for way in self.division.ways)
+
+    def _pass(self, times: Times, *, links: bool = True) -> Passed:
+        """Send all microbatches through all pipelines. links: whether links take time."""
         division = self.division
         one, group = division.schedule, division.placement.group
         pipelines = division.placement.replicas // division.parallel.expert
+        ways = [way if links or not way.among_sites else Handing() for way in division.ways]
+        if not links:
+            times = times._replace(handing=self._inside_sites(times.handing))
         found = Passed.of(pipelines, division.placement.stages, one.chunks)
         run_pipelines(
             one.stage,
@@ -404,16 +426,24 @@ class PipelineReplicate:
             division.collectives_back,
             np.array(division.gather),
             division.handing,
-            np.array([way.latency for way in division.ways]),
-            np.array([way.busy for way in division.ways]),
+            np.array([way.latency for way in ways]),
+            np.array([way.busy for way in ways]),
             found,
         )
         return found
 
-    def _collect(self, times: Times, spent: FloatArray, passed: Passed, found: Latest) -> None:
+    def _collect(
+        self,
+        times: Times,
+        spent: FloatArray,
+        passed: Passed,
+        without_links: FloatArray,
+        found: Latest,
+    ) -> None:
         """Of each stage at each site, the pipeline that is last: when, why, and what it did.
 
-        spent: shape (devices,), s, of each device through all groups. found: is filled.
+        spent: shape (devices,), s, of each device through all groups. without_links: shape
+        (pipelines, stages), s, when stages would end if links took no time. found: is filled.
         """
         placement, parallel = self.division.placement, self.division.parallel
         unit, tensor = placement.unit, parallel.tensor
@@ -438,7 +468,13 @@ class PipelineReplicate:
             found.culprit[:, at] = group
             worst = spent.reshape(-1, tensor)[of].argmax(axis=1)
             found.device[:, at] = of * tensor + worst - self.first_device[group]
-            together = (passed.compute, passed.tensor, passed.expert, gathered)
+            together = (
+                passed.compute,
+                passed.tensor,
+                passed.expert,
+                gathered,
+                passed.end - without_links,
+            )
             found.parts[:, at] = np.stack([values[last, stage] for values in together], axis=-1)
 
 

@@ -51,7 +51,7 @@ def division_of(
     work = Work(scenario, parallel, free.placement, training, sites, groups)
     tensor_time, tensor_delay = _tensor(work)
     expert_time, expert_delay = _experts(work)
-    handing, ways = ways_of(work)
+    handing, ways, link_times = ways_of(work)
     return replace(
         free,
         tensor_time=tensor_time,
@@ -61,6 +61,7 @@ def division_of(
         gather=gather_times(work),
         handing=handing,
         ways=ways,
+        link_times=link_times,
         barriers=barriers_of(work),
     )
 

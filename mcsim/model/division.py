@@ -7,8 +7,8 @@ takes as long as on the slowest of them, and then what their collectives take.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,12 +30,13 @@ class Handing:
     """How results go from a stage to the next, at one distance.
 
     latency, busy: s, that a message takes, and that it keeps the next one waiting. delays: each of
-    which it is late by.
+    which it is late by. among_sites: whether they go over links.
     """
 
     latency: float = 0.0
     busy: float = 0.0
     delays: tuple[Messages, ...] = ()
+    among_sites: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,8 @@ class Division:
     often they go on in a backward pass. gather: s, shape (stages,), at
     least so long takes an operation, whose parameters are gathered meanwhile. handing: shape
     (replicas, stages), how results leave a stage, as an index of `ways`. barriers: of a bucket of
-    each stage's gradient; none where it costs nothing.
+    each stage's gradient; none where it costs nothing. link_times: s of a step in which each link
+    carries what stages hand on, undisturbed.
     """
 
     parallel: Parallel
@@ -65,6 +67,7 @@ class Division:
     ways: tuple[Handing, ...]
     barriers: tuple[Barrier, ...]
     collectives_back: int = 1
+    link_times: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def operations(self) -> int:

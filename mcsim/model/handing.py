@@ -16,8 +16,9 @@ from mcsim.model.work import Work
 from mcsim.scenario.network import NodeLevel, SiteLevel
 
 
-def ways_of(work: Work) -> tuple[Indices, tuple[Handing, ...]]:
-    """How results leave each stage, shape (replicas, stages), as an index of the ways that follow.
+def ways_of(work: Work) -> tuple[Indices, tuple[Handing, ...], dict[str, float]]:
+    """How results leave each stage, shape (replicas, stages), as an index of the ways that follow;
+    and the seconds of a step in which each link carries what stages hand on.
 
     Each of the devices that share a layer hands on its part of the activations. Source: Narayanan
     et al., SC 2021, section 4.1.
@@ -28,7 +29,7 @@ def ways_of(work: Work) -> tuple[Indices, tuple[Handing, ...]]:
     if payload is None and work.training is not None:
         payload = work.training.activation
     if placement.stages == 1 or payload is None:
-        return handing, (Handing(),)
+        return handing, (Handing(),), {}
     share = payload / work.parallel.tensor
     following = np.roll(unit, -1, axis=1)
     same_node = placement.node[unit] == placement.node[following]
@@ -51,10 +52,18 @@ def ways_of(work: Work) -> tuple[Indices, tuple[Handing, ...]]:
     pairs, count = np.unique(
         np.column_stack([start[crosses], end[crosses]]), axis=0, return_counts=True
     )
-    for (a, b), way in zip(pairs, _over_links(work, payload, pairs, count), strict=True):
+    # Each microbatch comes by once for each piece that hands on: from the last stage, all but one.
+    pieces = np.full(placement.stages, work.parallel.chunks)
+    pieces[-1] -= 1
+    sent = [
+        int((crosses & (start == a) & (end == b)).sum(axis=0) @ pieces) * work.parallel.microbatches
+        for a, b in pairs
+    ]
+    over_links, busy_links = _over_links(work, payload, pairs, count, sent)
+    for (a, b), way in zip(pairs, over_links, strict=True):
         ways.append(way)
         handing[crosses & (start == a) & (end == b)] = len(ways) - 1
-    return handing, tuple(ways)
+    return handing, tuple(ways), busy_links
 
 
 def _delays(work: Work, level: str, at: NodeLevel | SiteLevel) -> tuple[Messages, ...]:
@@ -66,11 +75,14 @@ def _delays(work: Work, level: str, at: NodeLevel | SiteLevel) -> tuple[Messages
     return (messages,)
 
 
-def _over_links(work: Work, payload: float, pairs: Indices, count: Indices) -> list[Handing]:
+def _over_links(
+    work: Work, payload: float, pairs: Indices, count: Indices, sent: Sequence[int]
+) -> tuple[list[Handing], dict[str, float]]:
     """Of each pair of sites that `count` replicas have neighbouring stages at; all that use a link
-    at once share it."""
+    at once share it. sent: results of a step from one to the other. And the seconds of a step in
+    which each link carries them, in its busier direction."""
     if not len(pairs):
-        return []
+        return [], {}
     names = [site.name for site in work.sites]
     routes = Routes([aged(link) for link in work.scenario.link], names)
     legs: list[Sequence[Hop]] = []
@@ -78,15 +90,24 @@ def _over_links(work: Work, payload: float, pairs: Indices, count: Indices) -> l
         routes.require_joined([names[a], names[b]])
         legs.append(routes.leg(names[a], names[b]))
     load: dict[Hop, int] = {}
-    for leg, number in zip(legs, count, strict=True):
+    all_sent: dict[Hop, int] = {}
+    for leg, number, results in zip(legs, count, sent, strict=True):
         # Results go one way, gradients the other.
         for hop in [*leg, *((end, start) for start, end in leg)]:
             load[hop] = load.get(hop, 0) + int(number)
-    return [
+            all_sent[hop] = all_sent.get(hop, 0) + results
+    carried: dict[str, float] = {}
+    for hop, results in all_sent.items():
+        link = routes.link(hop)
+        name = "-".join(link.between)
+        carried[name] = max(carried.get(name, 0.0), results * payload / goodput(link))
+    ways = [
         Handing(
             routes.latency(leg),
             max(payload * load[hop] / goodput(routes.link(hop)) for hop in leg),
             link_messages([routes.link(hop) for hop in leg]),
+            among_sites=True,
         )
         for leg in legs
     ]
+    return ways, carried

@@ -321,9 +321,10 @@ class Plan:
 
     @property
     def link_times(self) -> dict[str, float]:
-        """Seconds of a step in which each link that is used carries gradients, undisturbed."""
+        """Seconds of a step in which each link that is used carries gradients, and what stages
+        hand on, undisturbed."""
         buckets = 1 if self.division is None else self.division.parallel.buckets
-        found: dict[str, float] = {}
+        found = {} if self.division is None else dict(self.division.link_times)
         for barrier in self.barriers:
             for link, seconds in zip(barrier.links, barrier.exchange.busy(), strict=True):
                 found[link.name] = found.get(link.name, 0.0) + buckets * seconds
@@ -332,7 +333,8 @@ class Plan:
     @property
     def components(self) -> tuple[str, ...]:
         """What a step is spent on: computing, collectives of tensors and of experts, waiting in
-        the pipeline, and what is not hidden of the gradient's, inside the sites and among them."""
+        the pipeline inside the sites, and what is not hidden of the gradient's inside the sites;
+        and of both among them."""
         if self.division is not None:
             return (BARE[0], "tensor", "expert", "bubble", BARE[1], "sites")
         return BARE if len(self.sites) == 1 else (*BARE, "sites")

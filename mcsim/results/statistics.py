@@ -266,7 +266,8 @@ STATISTICS: tuple[Statistic, ...] = (
         "mean time that the step is spent on the component",
         lambda s: s.mean[:, s.components],
         lambda s: s.mean_stderr[:, s.components],
-        "of what the step waited for; they add up to the step time",
+        "of what the step waited for; they add up to the step time; of pipelines, sites is also by"
+        " how much they would be done sooner if links took no time, and bubble all other waiting",
     ),
     Statistic(
         "level_time",
@@ -281,7 +282,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "link_time",
         ("link",),
         "s",
-        "time of a step in which the link carries gradients, undisturbed",
+        "time of a step in which the link carries gradients and what stages hand on, undisturbed",
         lambda s: np.array(list(s.plan.link_times.values())),
         comment="of all stages together, in the direction that carries more",
         is_known=lambda s: bool(s.plan.link_times),

@@ -10,6 +10,7 @@ from typing import Any
 
 from mcsim import catalogue, fields
 from mcsim.laws import Law
+from mcsim.laws.smallest import smallest
 from mcsim.scenario.decode import UNREADABLE
 from mcsim.scenario.part import Part
 from mcsim.suggest import did_you_mean
@@ -34,7 +35,7 @@ class SlowState(Part):
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        yield from _without_mean(self, ("factor",))
+        yield from _factor_faults(self.factor)
         yield from _published(self, ("every", "duration", "factor"))
 
 
@@ -66,7 +67,19 @@ class Shocks(Part):
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        return _without_mean(self, ("factor",))
+        return _factor_faults(self.factor)
+
+
+def _factor_faults(law: Any) -> Iterable[tuple[str, str]]:
+    """What is wrong with a factor of times."""
+    if not isinstance(law, Law):
+        return
+    name = type(law).name
+    if not abs(law.expectation()) < float("inf"):
+        yield "factor", f"the {name} law has no finite mean with these parameters"
+    if not smallest(law) >= 0 or law.expectation() == 0:
+        reached = f"{smallest(law):g}, which the {name} law reaches"
+        yield "factor", f"{reached}, must be above 0: it multiplies times"
 
 
 def _without_mean(part: Part, keys: Iterable[str]) -> Iterable[tuple[str, str]]:
@@ -113,9 +126,15 @@ class Jitter(Part):
     )
 
     def faults(self) -> Iterable[tuple[str, str]]:
-        return _without_mean(
-            self, ("persistent", "node", "rack", "site", "step", "operation", "stall")
-        )
+        factors = ("persistent", "node", "rack", "site")
+        yield from _without_mean(self, (*factors, "step", "operation", "stall"))
+        for key in factors:
+            law = getattr(self, key)
+            if isinstance(law, Law) and law.expectation() < 0:
+                yield (
+                    key,
+                    f"{law.expectation():g}, its mean, must be at least 0: it multiplies times",
+                )
 
 
 @dataclass(frozen=True)
