@@ -11,7 +11,7 @@ run: $(VENV)/installed
 	$(BIN)/mcsim run colossus-1 -o colossus-1.nc
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,9 @@ def shared_data() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="session", autouse=True)
-def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Real processes of the tests find the kernels that were compiled once."""
-    os.environ.setdefault("MCSIM_CACHE_DIR", str(tmp_path_factory.mktemp("kernels")))
+    if "MCSIM_CACHE_DIR" not in os.environ:
+        directory = tempfile.mkdtemp(prefix="mcsim-kernels-")
+        os.environ["MCSIM_CACHE_DIR"] = directory
+        config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
