@@ -36,16 +36,19 @@ class Problem:
 
     path: where in the scenario, as `fleet[2].jitter.step.alpha`; empty for the whole file.
     message: what is wrong, with the value, the bound and, where there is one, a suggestion.
-    line: line of the file, counted from 1, where it is known.
+    line: line of the file, counted from 1, where it is known. setting: what said it instead of the
+    file, as `--set run.steps=0`.
     """
 
     path: str
     message: str
     line: int | None = None
+    setting: str | None = None
 
     def describe(self, source: str) -> str:
         """`three-campus.toml:31: fleet[2].jitter.step.alpha: 0.8 must be above 1`."""
         place = source if self.line is None else f"{source}:{self.line}"
+        place = place if self.setting is None else self.setting
         return ": ".join(part for part in (place, self.path, self.message) if part)
 
 

@@ -187,3 +187,15 @@ def test_what_does_not_know_a_memory_says_so():
 def test_impossible_correlations_are_refused(correlation):
     with pytest.raises(mcsim.ScenarioError, match=r"jitter.correlation"):
         scenario(kept(correlation))
+
+
+def test_a_correlation_of_nothing_is_refused():
+    for parts, place in (
+        ({"jitter": {"correlation": 0.5}}, r"fleet\[0\].jitter"),
+        ({}, "test: jitter"),
+    ):
+        common = {} if parts else {"jitter": {"correlation": 0.5}}
+        asked = scenario({"count": 4, **parts}, **common)
+        with pytest.raises(mcsim.ScenarioError, match=rf"{place}.correlation: changes nothing"):
+            lower(asked)
+    lower(scenario({"count": 4, "jitter": {"step": LOGNORMAL}}, jitter={"correlation": 0.5}))

@@ -21,6 +21,7 @@ from mcsim.errors import ScenarioError
 from mcsim.fields import spec_of
 from mcsim.laws import LAWS, Law
 from mcsim.scenario import Scenario, bundled, parse_scenario
+from mcsim.suggest import did_you_mean
 
 # The example of the design, word for word.
 DESIGN = """\
@@ -685,6 +686,12 @@ class TestWhatTheHashDependsOn:
         assert run.stdout.strip() == full.hash
 
 
+def test_of_several_that_begin_alike_the_shortest_is_meant():
+    known = ["three-campus-new-fibre", "three-campus", "colossus-1-refreshed", "colossus-1"]
+    assert did_you_mean("three-campu", known) == ' (did you mean "three-campus"?)'
+    assert did_you_mean("colossus", known) == ' (did you mean "colossus-1"?)'
+
+
 class TestSet:
     @pytest.mark.parametrize(
         ("key", "text", "value"),
@@ -816,19 +823,30 @@ class TestSet:
         found = problems(read, MINIMAL + "[run]\nsteps = 1\n", settings)
         assert len(found) == len(expected)
         for line, message in zip(found, expected, strict=True):
-            assert line.startswith(f"test.toml: {message}")
+            assert line.startswith("--set ")
+            assert f": {message}" in line
+
+    def test_errors_name_the_setting_on_one_line(self):
+        assert problems(read, MINIMAL, {"fleet.own.count": "0"}) == [
+            "--set fleet.own.count=0: fleet[0].count: 0 must be at least 1"
+        ]
+        (found,) = problems(read, MINIMAL, {"run.steps": "1\n[x]"})
+        assert found.startswith("--set run.steps=1\\n[x]: run.steps: ")
+        (found,) = problems(read, MINIMAL, {"run.steps": "x" * 1000})
+        assert found.startswith(f"--set run.steps={'x' * 61}...: run.steps: ")
 
     def test_problems_of_the_file_keep_their_lines(self):
         found = problems(read, MINIMAL.replace("4", "0"), {"fleet.own.compute": "0 s"})
         assert found == [
             "test.toml:6: fleet[0].count: 0 must be at least 1",
-            'test.toml: fleet[0].compute: "0 s" must be at least 1e-15',
+            '--set fleet.own.compute=0 s: fleet[0].compute: "0 s" must be at least 1e-15',
         ]
 
     def test_tables_whose_names_are_wrong_are_chosen_by_number(self):
         text = MINIMAL.replace('name = "own"', "name = [1]")
         assert problems(read, text, {"fleet.own.count": "1"}) == [
-            'test.toml: fleet.own.count: none is named "own"; use a number, as in link[0]'
+            '--set fleet.own.count=1: fleet.own.count: none is named "own"; use a number,'
+            " as in link[0]"
         ]
         assert len(problems(read, text, {"fleet[0].count": "1"})) == 1
 
@@ -841,7 +859,8 @@ class TestSet:
         assert "seed 99" in result.stdout
         result = CliRunner().invoke(main, ["check", *arguments, "--set", "fleet.own.count=0"])
         assert result.exit_code == 2
-        assert result.stderr == "x.toml: fleet[0].count: 0 must be at least 1\n"
+        said = "--set fleet.own.count=0: fleet[0].count: 0 must be at least 1\n"
+        assert result.stderr == said
 
 
 class TestReplace:

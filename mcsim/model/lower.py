@@ -65,6 +65,7 @@ def _lowered(scenario: Scenario) -> Plan:
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
     jitter = scenario.jitter or CommonJitter()
+    _require_steps(scenario)
     require_distinct("link", (link_name(link) for link in scenario.link))
     division = division_of(scenario, sites, groups)
     training, ideal = training_of(scenario), balanced_time(groups)
@@ -114,6 +115,22 @@ def _lowered(scenario: Scenario) -> Plan:
     _require_reachable(scenario, plan)
     _require_countable(scenario, plan)
     return plan
+
+
+def _require_steps(scenario: Scenario) -> None:
+    """Raise ScenarioError where a jitter is to be kept from step to step that does not exist."""
+    common = scenario.jitter or CommonJitter()
+    own = [(index, fleet.jitter or Jitter()) for index, fleet in enumerate(scenario.fleet)]
+    paths = [
+        f"fleet[{index}].jitter.correlation"
+        for index, one in own
+        if one.correlation and one.step is None and common.step is None
+    ]
+    if common.correlation and common.step is None and not any(one.step for _, one in own):
+        paths.append("jitter.correlation")
+    if paths:
+        message = "changes nothing: it keeps the factor of `step`, which is not given"
+        raise ScenarioError("scenario", [Problem(path, message) for path in paths])
 
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:

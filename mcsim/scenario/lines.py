@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mcsim.errors import Problem, ScenarioError
@@ -157,11 +157,12 @@ def line_of(lines: dict[str, int], path: str) -> int | None:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a scenario was read from. lines: of its keys. changed: paths that stand in no file."""
+    """What a scenario was read from. lines: of its keys. changed: paths that stand in no file, and
+    what set them, as `--set run.steps=0`."""
 
     source: str
     lines: dict[str, int]
-    changed: tuple[str, ...]
+    changed: Mapping[str, str]
 
     def error(self, problems: Iterable[Problem]) -> ScenarioError:
         """The error that these are wrong, each with its line where it has one."""
@@ -169,10 +170,7 @@ class Origin:
 
     def _located(self, problem: Problem) -> Problem:
         path = problem.path
-        line = None if _within(path, self.changed) else line_of(self.lines, path)
-        return Problem(path, problem.message, line)
-
-
-def _within(path: str, places: Iterable[str]) -> bool:
-    """Whether a path is one of the places or leads into one; those stand in no file."""
-    return any(path == place or path.startswith((f"{place}.", f"{place}[")) for place in places)
+        for place, setting in self.changed.items():
+            if path == place or path.startswith((f"{place}.", f"{place}[")):
+                return Problem(path, problem.message, setting=setting)
+        return Problem(path, problem.message, line_of(self.lines, path))

@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,14 @@ def parse_scenario(
     """The scenario that a TOML text describes; `source` is what errors call it."""
     table = _read(text, source)
     lines = key_lines(text)
+    said = {path: _said(path, value) for path, value in (settings or {}).items()}
     try:
         changes = {path: typed(Scenario, path, value) for path, value in (settings or {}).items()}
         table, changed = assign(table, changes)
     except ScenarioError as error:
-        raise ScenarioError(source, error.problems) from None
-    origin = Origin(source, lines, tuple(changed))
+        problems = [replace(one, setting=said.get(one.path)) for one in error.problems]
+        raise ScenarioError(source, problems) from None
+    origin = Origin(source, lines, dict(zip(changed, said.values(), strict=True)))
     try:
         scenario = Scenario.from_dict(table, directory=directory)
     except ScenarioError as error:
@@ -77,6 +80,15 @@ def parse_scenario(
     # Not a field: where it was read from does not make it another scenario.
     object.__setattr__(scenario, "origin", origin)
     return scenario
+
+
+_LONGEST_SAID = 80
+
+
+def _said(path: str, value: str) -> str:
+    """A setting as it was given, on one line and not too long for it."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"--set {path}={value}")
+    return text if len(text) <= _LONGEST_SAID else f"{text[: _LONGEST_SAID - 3]}..."
 
 
 def _too_deep(value: object, levels: int = MAX_DEPTH) -> bool:
