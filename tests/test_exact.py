@@ -17,6 +17,7 @@ import mcsim
 from mcsim.engine import engine_of, simulate
 from mcsim.engine.exact import site_laws
 from mcsim.model import lower
+from mcsim.model.choice import cpu_seconds
 from mcsim.model.maximum import NotExact
 
 STEPS = 100_000
@@ -195,6 +196,26 @@ def test_a_longer_run_of_the_exact_engine_begins_with_the_shorter_one():
     short = mcsim.run(asked.replace({"run.engine": "exact"}))
     long = mcsim.run(asked.replace({"run.engine": "exact", "run.steps": 3_000}))
     assert np.array_equal(short.step_time.values[0], long.step_time.values[0, :500])
+
+
+def test_the_cost_of_the_network_is_expected_of_either_engine():
+    """Eight rounds of delays of four messages, and four links that degrade, take longer."""
+    names = "abcd"
+    groups = [{"count": 10, "site": name, "name": name} for name in names]
+    pairs = [list(pair) for pair in zip(names, names[1:] + "a", strict=True)]
+
+    def seconds(engine, **more):
+        link = [{"between": pair, "bandwidth": "1 GB/s", **more} for pair in pairs]
+        parts = {"site": [{"name": name} for name in names], "link": link}
+        given = scenario(*groups, workload={"gradient": 1}, steps=10**6, **parts)
+        return cpu_seconds(lower(given), engine)
+
+    for engine in ("sampled", "exact"):
+        bare = seconds(engine)
+        delayed = seconds(engine, delay={"law": "exponential", "mean": 1e-3})
+        aged = seconds(engine, lane_failure={"every": "1 d", "duration": "1 h"})
+        assert 0.5 < delayed - bare < 5
+        assert 2 < aged - bare < 10
 
 
 def test_auto_takes_the_cheaper_engine_and_says_why():

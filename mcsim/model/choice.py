@@ -20,11 +20,15 @@ _KEPT_PER_DEVICE_AND_STEP = 0.08e-9
 _OPERATION = 1e-9
 _OPERATION_DRAWN = 2e-9
 _OPERATION_PASSED = 15e-9
-_EXACT_WITH_STALLS = 500e-3
+_DELAY_DRAWN = 50e-9
+_LINK_LOOKED_AT = 1e-6
+_EXACT_STALLS_PER_GROUP = 140e-3
 _EXACT_PER_SITE = 40e-3
 _EXACT_PER_DEVICE = 0.3e-6
 _EXACT_PER_SITE_AND_STEP = 0.35e-6
 
+_MOST_DRAWN = 64
+"""Rounds of messages that are drawn one by one; of more the sum, by its law."""
 MOST_A_BLOCK = 1024
 """Steps that are summed together where a step is short."""
 _LONGEST_BLOCK = 4.0
@@ -104,10 +108,11 @@ def cpu_seconds(plan: Plan, engine: str) -> float:
     steps = float(plan.steps * plan.replicates)
     if engine == "exact":
         sites = len(plan.sites)
-        stalls = any(group.stall is not None for group in plan.groups)
+        stalls = sum(group.stall is not None for group in plan.groups)
         each = _EXACT_PER_SITE * sites + _EXACT_PER_DEVICE * plan.devices
-        per_step = _EXACT_PER_SITE_AND_STEP * sites
-        return _EXACT_WITH_STALLS * stalls + plan.replicates * each + steps * per_step
+        each += _EXACT_STALLS_PER_GROUP * stalls
+        per_step = _EXACT_PER_SITE_AND_STEP * sites + _network_seconds(plan)
+        return plan.replicates * each + steps * per_step
     each = _SAMPLED_PER_REPLICATE
     if plan.division is None:
         each += _SAMPLED_PER_DRAW * plan.draws
@@ -120,7 +125,7 @@ def sampled_seconds(plan: Plan) -> float:
         units = plan.devices / plan.division.parallel.tensor
         per_operation = _OPERATION * plan.devices + _OPERATION_PASSED * units
         return per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
-    seconds = _SAMPLED_PER_GROUP_AND_STEP * len(plan.groups)
+    seconds = _network_seconds(plan) + _SAMPLED_PER_GROUP_AND_STEP * len(plan.groups)
     seconds += _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
     seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws
     for group in plan.groups:
@@ -131,6 +136,16 @@ def sampled_seconds(plan: Plan) -> float:
             seconds += _REFRESH_OF_A_UNIT * refresh * group.units(slow.level)
     if plan.keep == "devices":
         seconds += _COUNTED_PER_DRAW_AND_STEP * plan.draws
+    return seconds
+
+
+def _network_seconds(plan: Plan) -> float:
+    """Expected time of the network of one step: delays of messages, and states of links; s."""
+    seconds = 0.0
+    for barrier in plan.barriers:
+        for delay in barrier.delays:
+            seconds += _DELAY_DRAWN * min(delay.rounds, _MOST_DRAWN) * len(delay.messages)
+        seconds += _LINK_LOOKED_AT * len(barrier.degrading)
     return seconds
 
 
