@@ -424,18 +424,6 @@ def test_what_lasts_must_be_positive_in_the_mean(key):
     assert f"{key} of all is negative in 15.9 % of its draws" in explain(partly, threads=1)
 
 
-def test_delays_of_the_network_that_are_negative_are_noted():
-    delay = {"law": "normal", "mean": 0, "sd": "1 ms"}
-    network = {"site": {"bandwidth": "1 GB/s", "delay": delay}}
-    said = explain(scenario({"count": 4}, network=network), threads=1)
-    assert "network.site.delay is negative in 50 % of its draws (a normal law)" in said
-    both = {"site": [{"name": "a"}, {"name": "b"}]}
-    link = [{"between": ["a", "b"], "bandwidth": "1 GB/s", "delay": delay}]
-    groups = ({"count": 1, "site": "a"}, {"count": 1, "site": "b"})
-    said = explain(scenario(*groups, link=link, **both), threads=1)
-    assert "link[0].delay is negative in 50 % of its draws (a normal law)" in said
-
-
 def test_check_says_what_differs_between_steps():
     jitter = {
         "correlation": 0.9,

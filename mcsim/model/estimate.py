@@ -92,13 +92,14 @@ def before_running(scenario: Scenario) -> list[str]:
 def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
     said: list[str] = []
     for name, law, groups in _laws_in_use(plan):
-        said += _negative(f"{name} of {groups}", law)
+        below = float(law.distribution(np.array([-5e-324]))[0])
+        if below > 0:
+            which = f"{100 * below:.3g} % of its draws (a {type(law).name} law)"
+            said.append(f"{name} of {groups} is negative in {which}")
         of_steps = name in ("step", "operation", "stall")
         if (of_steps or plan.replicates > 1) and not law.variance() < math.inf:
             which = "no standard error" if of_steps else "none over several clusters"
             said.append(f"{name} of {groups} has an infinite variance: {which} is valid")
-    for where, law in _delays_in_use(scenario):
-        said += _negative(where, law)
     free = scenario.network is None and not scenario.link
     if free and (scenario.workload.gradient is not None or scenario.workload.model is not None):
         said.append("the gradient costs nothing: there is neither a [network] nor a [[link]]")
@@ -110,27 +111,6 @@ def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
     used = {site.name for site in plan.sites}
     said += [f"site {s.name} has no devices" for s in scenario.site if s.name not in used]
     return said
-
-
-def _negative(what: str, law: Law) -> Iterator[str]:
-    below = float(law.distribution(np.array([-5e-324]))[0])
-    if below > 0:
-        yield f"{what} is negative in {100 * below:.3g} % of its draws (a {type(law).name} law)"
-
-
-def _delays_in_use(scenario: Scenario) -> Iterator[tuple[str, Law]]:
-    """The random delays of the network, each with its key."""
-    levels = (
-        [("network.node", scenario.network.node), ("network.site", scenario.network.site)]
-        if (scenario.network)
-        else []
-    )
-    keys = ("delay", "shared_node", "shared_rack", "shared_site")
-    for path, part in [*levels, *((f"link[{i}]", link) for i, link in enumerate(scenario.link))]:
-        for key in keys:
-            law = getattr(part, key, None)
-            if law is not None:
-                yield f"{path}.{key}", law
 
 
 def _about_model(training: Training) -> Iterator[str]:
