@@ -29,7 +29,7 @@ def wait_for(flap: Spells, step_time: float, across: float) -> Law:
 
     step_time: s, from the end of one exchange to the next, undisturbed. across: s, of an exchange.
 
-    Who waits sees the flap end, so so long before an exchange the link was up, and steps forget
+    Who waits sees the flap end, so that time before an exchange the link was up, and steps forget
     each other: it is down at the start with the probability refresh * share of the chain, and goes
     down on the way with 1 - exp(-across / every). What then remains of the flap is exponential. A
     second flap in one exchange is left out.
