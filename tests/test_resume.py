@@ -103,6 +103,12 @@ def test_a_run_killed_twenty_times_is_the_run_that_was_not(asked, tmp_path):
     assert output.read_bytes() == before
 
 
+def listen():
+    """As a process in the foreground does, also where the tests run in the background."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", ["INT", "TERM", "USR1", "USR2", "HUP"])
 def test_a_signal_ends_a_run_at_a_checkpoint(asked, tmp_path, number):
     output = tmp_path / "out.nc"
@@ -112,13 +118,17 @@ def test_a_signal_ends_a_run_at_a_checkpoint(asked, tmp_path, number):
     # Once more where the disk was busy for others.
     while len(seconds) < 2 and not (seconds and seconds[-1] < 5):
         checkpoint.unlink(missing_ok=True)
-        process = start("run", asked, "-o", output, "--checkpoint-every", 0.1, *endless)
+        options = ["-o", output, "--checkpoint-every", 0.1, *endless]
+        process = start("run", asked, *options, preexec_fn=listen)
         wait_for(checkpoint, process)
         begun = time.monotonic()
         # Batch systems send it to the process and to its group.
         process.send_signal(getattr(signal, f"SIG{number}"))
         process.send_signal(getattr(signal, f"SIG{number}"))
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
         seconds.append(time.monotonic() - begun)
         assert process.returncode == 85, errors
         assert "stopped at a checkpoint" in errors
