@@ -273,6 +273,14 @@ def test_a_killed_run_leaves_the_old_result_and_no_half_one(small, tmp_path, kil
         assert {*os.listdir(tmp_path)} - {".out.nc.lock"} == {*left, "out.nc.checkpoint"}
 
 
+def size_of(file):
+    """Its bytes; none where it is gone."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_while_it_writes_ends_at_once(small, tmp_path, kill):
     output = tmp_path / "out.nc"
@@ -284,7 +292,7 @@ def test_a_run_that_is_stopped_while_it_writes_ends_at_once(small, tmp_path, kil
         text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60
-    while not any(file.stat().st_size for file in tmp_path.glob(".out.nc.*.tmp")):
+    while not any(size_of(file) for file in tmp_path.glob(".out.nc.*.tmp")):
         assert process.poll() is None, "it was through before it could be stopped"
         assert time.monotonic() < deadline
         time.sleep(0.002)
