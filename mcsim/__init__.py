@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import law, load, open, run, warm_up
+    from mcsim.api import law, load, merge, open, run, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -26,6 +26,7 @@ __all__ = [
     "confidence_interval",
     "law",
     "load",
+    "merge",
     "open",
     "run",
     "warm_up",
@@ -42,6 +43,7 @@ _HOME = {
     "confidence_interval": "mcsim.results",
     "law": "mcsim.api",
     "load": "mcsim.api",
+    "merge": "mcsim.api",
     "open": "mcsim.api",
     "run": "mcsim.api",
     "warm_up": "mcsim.api",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +53,30 @@ def run(
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
     return label(advance(scenario, executor=executor, threads=threads, progress=progress))
+
+
+def merge(
+    paths: Sequence[str | Path], output: str | Path | None = None, *, partial: bool = False
+) -> xr.Dataset:
+    """The result of a run whose parts are in files, in any order, as `mcsim merge`.
+
+    output: a file for it, which may be merged, or gone on from, as its parts. partial: whether some
+    may be missing. Raises ResultError, with the names of the files, for one that is damaged, is of
+    another run or holds steps that another holds; and for missing steps.
+    """
+    from mcsim.batch import merge as joined
+    from mcsim.results import label, only_writer, write
+
+    if isinstance(paths, str):
+        raise TypeError(f"paths is the one name {paths!r}; give a list of names")
+    files = [Path(path) for path in paths]
+    if output is None:
+        return label(joined(files, partial=partial))
+    with only_writer(Path(output)):
+        whole = joined(files, partial=partial)
+        dataset = label(whole)
+        write(dataset, output, whole)
+    return dataset
 
 
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:

@@ -220,6 +220,8 @@ def merge(paths: Sequence[Path], *, partial: bool = False) -> Part:
     partial: whether some may be missing. Raises ResultError, with the names of the files, for one
     that is damaged, is of another run or holds steps that another holds; and for missing steps.
     """
+    if not paths:
+        raise ResultError("there are no files to merge")
     parts = [(path, read_part(path)) for path in paths]
     (first, whole), *others = parts
     for number, (path, part) in enumerate(others, 1):

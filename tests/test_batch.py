@@ -83,6 +83,21 @@ def test_shards_merge_to_one_file_whatever_the_order(shards, tmp_path):
             assert one.attrs[name] == other.attrs[name] or np.isnan(one.attrs[name])
 
 
+def test_python_merges_into_a_file_that_may_go_on(shards, tmp_path):
+    files, whole = shards
+    output = tmp_path / "whole.nc"
+    found = mcsim.merge([*map(str, files)], output)
+    assert_same(found, mcsim.merge(files))
+    for file in (whole, output):
+        with mcsim.open(file) as written:
+            assert_same(found, written)
+    assert read_part(output).is_complete
+    with pytest.raises(ResultError, match="no files"):
+        mcsim.merge([])
+    with pytest.raises(TypeError, match="list of names"):
+        mcsim.merge("whole.nc")
+
+
 @pytest.mark.parametrize("kind", SCENARIOS)
 def test_two_shards_of_every_kind_are_the_whole(kind, tmp_path):
     one = SCENARIOS[kind]
