@@ -299,3 +299,10 @@ def test_what_is_beyond_the_machine_is_refused_before_it_begins(asked, tmp_path,
     assert "--force runs it all the same" in errors
     assert time.process_time() - begun < 2
     assert "too large: " in call("check", asked, *options)[0]
+
+
+def test_workers_need_memory_too(asked, tmp_path):
+    many = ("--executor", "processes", "--workers", 4096)
+    _, errors = call("run", asked, "-o", tmp_path / "out.nc", *many, code=2)
+    assert "a run and its 4096 worker(s) need about" in errors
+    assert "take fewer workers, devices or replicates" in errors

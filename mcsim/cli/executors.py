@@ -17,11 +17,12 @@ NAMES = ("threads", "processes", "dask", "mpi")
 
 class Hands(NamedTuple):
     """Who samples. executor: None for threads of this process. threads: of each worker; None for
-    all that are available. helps: whether this process is a worker of another, and done. exit: ends
-    the run at once with an exit code."""
+    all that are available. workers: processes that were started here for them. helps: whether this
+    process is a worker of another, and done. exit: ends the run at once with an exit code."""
 
     executor: Executor | None
     threads: int | None
+    workers: int = 0
     helps: bool = False
     exit: Callable[[int], object] = os._exit
 
@@ -53,10 +54,10 @@ def hands(
     each = threads or max(available // (workers or available), 1)
     if name == "mpi":
         with executors.mpi() as executor:
-            yield Hands(executor, threads, executor is None, executors.end_the_job)
+            yield Hands(executor, threads, helps=executor is None, exit=executors.end_the_job)
     elif name == "dask":
         with executors.dask(scheduler, number) as executor:
-            yield Hands(executor, threads if scheduler else each)
+            yield Hands(executor, threads if scheduler else each, 0 if scheduler else number)
     else:
         with executors.processes(number) as executor:
-            yield Hands(executor, each)
+            yield Hands(executor, each, number)

@@ -227,7 +227,8 @@ def _require_room(scenario: Scenario, targets: list[Path], who: Hands, shards: i
 
     threads = threads_of(who.executor, who.threads)
     each = shards / len(targets)
-    excess = list(beyond(lower(scenario), threads, _directory(targets[0]), each))
+    directory = _directory(targets[0])
+    excess = list(beyond(lower(scenario), threads, directory, each, who.workers))
     if excess:
         raise scenario.error(
             [Problem("", f"{one}; --force runs it all the same") for one in excess]

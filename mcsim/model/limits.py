@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mcsim.model.estimate import file_size, memory, seconds
@@ -16,16 +17,23 @@ _FILES = 3
 """A result may stand beside two checkpoints, each with all that is kept."""
 
 
-def beyond(plan: Plan, threads: int, directory: Path, shards: float = 1) -> Iterator[str]:
+def beyond(
+    plan: Plan, threads: int, directory: Path, shards: float = 1, workers: int = 0
+) -> Iterator[str]:
     """What of a run, or of a part of it, is more than there is, with the figures.
 
-    directory: where the result is to be written. shards: of so many parts.
+    directory: where the result is to be written. shards: of so many parts. workers: processes
+    beside this one on the same machine.
     """
-    needed, there = memory(plan, 1), memory_there()
+    # A worker has one cluster, and the sums of few steps.
+    of_a_worker = memory(replace(plan, steps=1, replicates=1), 1)
+    needed, there = memory(plan, 1) + workers * of_a_worker, memory_there()
     if needed > there:
+        whose = f" and its {workers} worker(s) need" if workers else " needs"
+        fewer = "workers, devices" if workers else "devices"
         yield (
-            f"a run needs about {show(needed, 'data')} of memory, and this machine has"
-            f' {show(there, "data")}; take fewer devices or replicates, or keep = "summary"'
+            f"a run{whose} about {show(needed, 'data')} of memory, and this machine has"
+            f' {show(there, "data")}; take fewer {fewer} or replicates, or keep = "summary"'
         )
     disk = os.statvfs(directory)
     size, free = _FILES * file_size(plan) / shards, float(disk.f_bavail * disk.f_frsize)
