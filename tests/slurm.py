@@ -124,8 +124,10 @@ def running() -> Iterator[Slurm]:
         for program in ("slurmctld", "slurmd"):
             stack.enter_context(_daemon(directory, program, "-D", "-f", directory / "slurm.conf"))
         wait_for(lambda: "idle" in slurm.call("sinfo", "--noheader", "-o", "%t", code=None), 30)
-        yield slurm
-        slurm.call("scancel", f"--user={getpass.getuser()}", "--full", "-s", "KILL", code=None)
+        try:
+            yield slurm
+        finally:
+            slurm.call("scancel", f"--user={getpass.getuser()}", "--full", "-s", "KILL", code=None)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,20 @@ def test_only_the_task_that_stopped_is_requeued(call, standins):
     alone = {"SLURM_JOB_ID": "71", "CODE": "85"}
     call(slurm, alone, code=85, shards=1, tasks=1)
     assert (standins / "log").read_text().splitlines()[-1].strip() == "scontrol requeue 71"
+
+
+def test_a_signal_that_came_before_mcsim_listened_is_one_too(call, standins):
+    call(slurm, ARRAY | {"CODE": "138"}, code=85)
+    assert (standins / "log").read_text().splitlines()[-1].strip() == "scontrol requeue 70_2"
+
+
+def test_no_shard_is_begun_when_the_limit_is_near(call, standins, tmp_path):
+    end = int(time.time()) + 58
+    with pytest.raises(FileNotFoundError, match="done"):
+        call(slurm, ARRAY | {"SLURM_JOB_END_TIME": str(end), "CODE": "0"}, code=85)
+    assert (standins / "log").read_text().splitlines()[-1].strip() == "scontrol requeue 70_2"
+    lines, _ = call(slurm, ARRAY | {"SLURM_JOB_END_TIME": str(end + 600), "CODE": "0"})
+    assert len(lines) == 2
 
 
 def test_restarts_have_an_end(call, standins):

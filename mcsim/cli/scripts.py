@@ -128,6 +128,7 @@ def _filled(job: Job, template: str, prefix: str, directives: list[str], merge: 
         ),
         "merge": " ".join(merge),
         "cpus": str(job.cpus),
+        "margin": str(MARGIN),
         "seconds": "0" if job.seconds is None else str(job.seconds - MARGIN),
         "scenario": job.scenario.rstrip("\n"),
         "end": _delimiter(job.scenario),

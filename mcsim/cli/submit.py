@@ -24,7 +24,8 @@ from mcsim.cli.scripts import MARGIN, Job, pbs, slurm
 if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
-_MOST_SHARDS = 100_000
+_MOST_SHARDS = 30_000
+"""So many names the merge can be given: all arguments of a process have to fit into 2 MB."""
 _MOST_SCENARIO = 2 * 1024**2
 """Bytes. Schedulers take scripts of some MB (Slurm: max_script_size, 4 MB)."""
 

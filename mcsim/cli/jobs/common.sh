@@ -2,9 +2,11 @@
 run() {
     local status=0
     start "${mcsim[@]}" run scenario.toml "${options[@]}" --threads "$threads" "$@" || status=$?
-    if [ "$status" -eq 85 ]; then
-        again
-    fi
+    case $status in
+        85) again ;;
+        # USR1 or USR2, before mcsim was there to take it.
+        138 | 140) again && status=85 ;;
+    esac
     if [ "$status" -ne 0 ]; then
         exit "$status"
     fi

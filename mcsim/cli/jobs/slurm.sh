@@ -24,8 +24,12 @@ submit() {
 
 # Slurm signals steps, before the limit as by scancel; so mcsim is one. With `scancel --full` the
 # shell and srun are signalled too, and srun would pass it on: a second one, which ends mcsim.
+# Between two shards there is no step to be signalled; then the clock says that the limit is near.
 start() {
     trap '' USR1 USR2
+    if [ $((${SLURM_JOB_END_TIME:-$(date +%s) + @margin@} - $(date +%s))) -lt @margin@ ]; then
+        return 85
+    fi
     srun --nodes=1 --ntasks=1 --cpus-per-task="$threads" --export=ALL -- "$@"
 }
 
