@@ -104,6 +104,9 @@ def test_dask_gives_the_bits_of_threads_and_a_worker_may_be_lost(plain, many_tas
         assert_same(
             mcsim.run(SCENARIOS["sampled"], executor=pool, progress=kill_one), plain["sampled"]
         )
+        begun = batch.advance(SCENARIOS["sampled"].replace({"run.steps": 2_000}))
+        whole = batch.advance(SCENARIOS["sampled"], executor=pool, earlier=begun)
+        assert_same(mcsim.results.label(whole), plain["sampled"])
 
 
 class AtOnce(Executor):
