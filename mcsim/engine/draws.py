@@ -42,8 +42,10 @@ NO_GAP = GAPS[-1]
 """A word from here on has no rare draw among 128 devices."""
 
 _USUAL = 1.0 - RARE
-_RATE = 1.0 / -np.log1p(-RARE)
-_WORD = 2.0**-32
+# In single precision, all that is needed, and on accelerators all that is fast.
+_RATE = np.float32(1.0 / -np.log1p(-RARE))
+_WORD = np.float32(2.0**-32)
+_ONE, _HALF, _THIRD = np.float32(1.0), np.float32(0.5), np.float32(1.0 / 3.0)
 _1 = np.uint32(1)
 _2 = np.uint32(2)
 _3 = np.uint32(3)
@@ -79,8 +81,9 @@ def gap_of(word: Word) -> int:
     if word >= NO_GAP:
         return DEVICES_PER_BLOCK
     # The logarithm's series finds the entry up to one; the table of integers decides.
-    x = np.float64(word) * _WORD
-    gap = min(int(x * (1.0 + x * (0.5 + x / 3.0)) * _RATE), DEVICES_PER_BLOCK - 1)
+    x = np.float32(word) * _WORD
+    series = x * (_ONE + x * (_HALF + x * _THIRD)) * _RATE
+    gap = min(int(series), DEVICES_PER_BLOCK - 1)
     if word >= GAPS[gap]:
         return gap + 1
     if gap > 0 and word < GAPS[gap - 1]:
