@@ -37,22 +37,27 @@ def run(
     executor: Executor | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    target: str = "auto",
 ) -> xr.Dataset:
     """Simulate a scenario (or what `load` finds under that name) and label the result.
 
     executor: whose workers sample, of concurrent.futures, Dask or mpi4py; default: threads of this
     process. threads: of each worker, default 1; without an executor, default all that are
     available. The result does not depend on either.
-    progress: called with the steps done and the steps asked for.
-    Raises ScenarioError, SimulationError where times overflow, and WorkersError where workers are
-    lost again and again. Warns with SelfCheckWarning where the two engines disagree.
+    progress: called with the steps done and the steps asked for. target: "cpu", "cuda", or "auto",
+    which is what the scenario says, or a GPU where there is one and enough to do.
+    Raises ScenarioError, SimulationError where times overflow, TargetError where the GPU is not
+    there or fails, and WorkersError where workers are lost again and again. Warns with
+    SelfCheckWarning where the two engines disagree.
     """
     from mcsim.batch import advance
     from mcsim.results import label
 
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
-    return label(advance(scenario, executor=executor, threads=threads, progress=progress))
+    return label(
+        advance(scenario, executor=executor, threads=threads, progress=progress, target=target)
+    )
 
 
 def merge(

@@ -14,12 +14,16 @@ from typing import Any
 from mcsim.engine import (
     Crew,
     Engine,
+    FoundTarget,
     OverlapError,
     Span,
     Tally,
+    accelerator_of,
     blocks_of,
     check_by_law,
     engine_of,
+    found_targets,
+    likely_target,
     simulate,
     simulate_on,
 )
@@ -66,6 +70,7 @@ def advance(
     earlier: Part | None = None,
     shard: Shard | None = None,
     watch: Watch | None = None,
+    target: str = "auto",
 ) -> Part:
     """Sample a scenario, or a shard of it.
 
@@ -73,14 +78,19 @@ def advance(
     default 1; without an executor, default all that are available. progress: called with the steps
     done and the steps asked for. earlier: what is done already, of this scenario (see `going_on`).
     watch: is told what is done. The bits of the result do not depend on any of these.
-    Raises ScenarioError, SimulationError where times overflow, and WorkersError where workers are
-    lost again and again. Warns with SelfCheckWarning where the two engines disagree.
+    target: "cpu", "cuda" or "auto"; if that, what the scenario says. On a GPU last arrivals are the
+    same bit for bit, means over devices to 1e-6.
+    Raises ScenarioError, SimulationError where times overflow, TargetError where the GPU is not
+    there or fails, and WorkersError where workers are lost again and again. Warns with
+    SelfCheckWarning where the two engines disagree.
     """
+    target = scenario.run.target if target == "auto" else target
+    scenario = anywhere(scenario)
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     crew = None if executor is None else Crew(executor, threads or 1)
     threads = threads_of(executor, threads)
-    run = _Run(scenario, threads, earlier, shard, crew)
+    run = _Run(scenario, threads, earlier, shard, crew, target)
     blocks = None if shard is None else shard.blocks(run.plan)
     if blocks is not None and run.plan.target is not None:
         message = "a run that goes on until this is reached cannot be divided into shards"
@@ -92,6 +102,24 @@ def advance(
         if check.outcome == "failed":
             warnings.warn(check.message, SelfCheckWarning, stacklevel=3)
     return replace(run.part(), check=check)
+
+
+def anywhere(scenario: Scenario) -> Scenario:
+    """The scenario without where it is to be computed, which is not of the result."""
+    if scenario.run.target == "auto":
+        return scenario
+    return scenario.replace({"run.target": "auto"})
+
+
+def targets_here() -> list[FoundTarget]:
+    """Where devices can be sampled on this machine, and what there is, or why it cannot be used."""
+    return found_targets()
+
+
+def require_target(target: str) -> None:
+    """Raise TargetError where a target, as `--target` calls it, is not there."""
+    if target != "auto":
+        accelerator_of(target)
 
 
 def threads_of(executor: Executor | None, threads: int | None) -> int:
@@ -111,6 +139,7 @@ class _Run:
         earlier: Part | None,
         shard: Shard | None,
         crew: Crew | None,
+        target: str,
     ) -> None:
         self._scenario, self._threads, self._shards = scenario, threads, _shards(shard)
         self._crew = crew
@@ -118,6 +147,8 @@ class _Run:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._spent = Cost()
         self.plan = lower(scenario)
+        if target == "cuda" and self.plan.engine == "auto":
+            self.plan = replace(self.plan, engine="sampled")
         self._choice = choose(self.plan)
         self.tally = Tally(self.plan)
         if earlier is not None:
@@ -125,13 +156,29 @@ class _Run:
             if self.plan.target is not None:
                 done = earlier.plan
                 self.plan = replace(self.plan, steps=done.steps, replicates=done.replicates)
+        self._target = self._target_of(target)
+
+    def _target_of(self, asked: str) -> str:
+        """Where devices are sampled. asked: "cpu", "cuda" or "auto"."""
+        if asked == "auto":
+            return likely_target(self.plan, self._choice.engine) if self._crew is None else "cpu"
+        if asked == "cuda":
+            without = None
+            if self.plan.division is not None:
+                without = "divided models are sampled by the processor"
+            elif self._choice.engine == "exact":
+                without = f"the exact engine ({self._choice.reason}) samples no devices"
+            if without is not None:
+                raise self._scenario.error([Problem("run.target", f'"cuda": {without}')])
+        return asked
 
     def part(self) -> Part:
         """What is done."""
         wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         cpu += 0.0 if self._crew is None else self._crew.cpu
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        cost = self._spent + Cost(self._threads, round(1000 * wall), round(1000 * cpu), now)
+        took = round(1000 * wall), round(1000 * cpu)
+        cost = self._spent + Cost(self._threads, *took, now, self._target)
         return Part(self._scenario, self.tally, self._choice, cost, None, self._shards)
 
     def until_enough(
@@ -162,9 +209,10 @@ class _Run:
         """Sample the plan; the result is the engine, or its name where others had it."""
         name = self._choice.engine
         if self._crew is not None:
-            self.tally = simulate_on(self._crew, self.plan, engine=name, **how)
+            target = self._target
+            self.tally = simulate_on(self._crew, self.plan, engine=name, target=target, **how)
             return name
-        engine = engine_of(name, self.plan)
+        engine = engine_of(name, self.plan, self._target)
         self.tally = simulate(self.plan, engine=engine, threads=self._threads, **how)
         return engine
 

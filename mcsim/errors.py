@@ -22,6 +22,10 @@ class SimulationError(McsimError, ArithmeticError):
     """Step times left the range of numbers in which they can be averaged."""
 
 
+class TargetError(McsimError):
+    """What a run is to be computed on is not there, or fails."""
+
+
 class WorkersError(McsimError):
     """The workers of a run cannot be had, or are lost again and again."""
 

@@ -15,6 +15,14 @@ from mcsim.tables import table
 from mcsim.units import parse, show
 
 
+def targets() -> str:
+    """Where devices can be sampled here, or why not."""
+    from mcsim.batch import targets_here
+
+    rows = [[one.name, "yes" if one.is_usable else "no", one.what] for one in targets_here()]
+    return table(["target", "usable", "what was found"], rows, left=(0, 1, 2))
+
+
 def scenarios() -> str:
     """The bundled scenarios and what each is."""
     rows = []

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 FAILED = 1
 USAGE = 2
 
-_LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "ageing", "keys")
+_LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "ageing", "keys", "targets")
 
 
 class _Failure(click.ClickException):
@@ -130,6 +130,12 @@ def _load(
     " and with mpi. The result does not depend on it.",
 )
 @click.option(
+    "--target",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Where devices are sampled, instead of the scenario's run.target. auto: on a GPU, where"
+    " there is one and enough to do.",
+)
+@click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
     default=EXECUTORS[0],
@@ -174,6 +180,7 @@ def run(
     engine: str | None,
     output: Path | None,
     threads: int | None,
+    target: str | None,
     executor: str,
     workers: int | None,
     scheduler: str | None,
@@ -195,18 +202,23 @@ def run(
     if session is None:
         _explain(asked, threads, output)
         return
+    from mcsim.batch import anywhere, require_target
     from mcsim.cli.executors import hands
-    from mcsim.cli.running import run_into, target_of
+    from mcsim.cli.running import path_of, run_into
     from mcsim.cli.shards import shards
     from mcsim.model.estimate import before_running
     from mcsim.results import check_output
 
+    target = target or asked.run.target
+    asked = anywhere(asked)
+    if executor == EXECUTORS[0]:
+        _as_usage(require_target, target)
     parts = [None] if shard is None else shards(shard, os.environ)
-    targets = [target_of(output, asked, part) for part in parts]
-    if len(set(targets)) < len(targets):
+    paths = [path_of(output, asked, part) for part in parts]
+    if len(set(paths)) < len(paths):
         raise click.UsageError("several shards need {shard} in the name of --output")
-    for target in targets:
-        _as_usage(check_output, target)
+    for path in paths:
+        _as_usage(check_output, path)
     for remark in before_running(asked):
         click.echo(f"note: {remark}", err=True)
     with ExitStack() as stack:
@@ -215,19 +227,19 @@ def run(
             return
         session.exit_by(who.exit)
         if not force:
-            _require_room(asked, targets, who, 1 if parts[0] is None else parts[0].of)
-        for part, target in zip(parts, targets, strict=True):
-            run_into(target, asked, part, session, who, resume=resume)
+            _require_room(asked, paths, who, 1 if parts[0] is None else parts[0].of)
+        for part, path in zip(parts, paths, strict=True):
+            run_into(path, asked, part, session, who, resume=resume, target=target)
 
 
-def _require_room(scenario: Scenario, targets: list[Path], who: Hands, shards: int) -> None:
+def _require_room(scenario: Scenario, paths: list[Path], who: Hands, shards: int) -> None:
     from mcsim.batch import threads_of
     from mcsim.model import lower
     from mcsim.model.limits import beyond
 
     threads = threads_of(who.executor, who.threads)
-    each = shards / len(targets)
-    directory = _directory(targets[0])
+    each = shards / len(paths)
+    directory = _directory(paths[0])
     excess = list(beyond(lower(scenario), threads, directory, each, who.workers))
     if excess:
         raise scenario.error(
@@ -408,10 +420,14 @@ def collective(
 @main.command("list")
 @click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List scenarios, devices, laws, tables, disturbances, ageing, a scenario's keys; or all."""
+    """List scenarios, devices, laws, tables, disturbances, ageing, a scenario's keys; or all these.
+
+    And targets, by name only: where devices can be sampled on this machine.
+    """
     from mcsim.cli import listing
 
-    parts = [getattr(listing, name)() for name in _LISTS if what is None or what == name]
+    wanted = [name for name in _LISTS if name != "targets"] if what is None else [what]
+    parts = [getattr(listing, name)() for name in wanted]
     click.echo("\n\n".join(parts))
 
 

@@ -14,6 +14,7 @@ from mcsim.errors import (
     ResultError,
     ScenarioError,
     SelfCheckWarning,
+    TargetError,
     WorkersError,
 )
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mcsim.scenario import Scenario
 
 
-def target_of(output: Path | None, scenario: Scenario, shard: Shard | None) -> Path:
+def path_of(output: Path | None, scenario: Scenario, shard: Shard | None) -> Path:
     """The file of a result. output: as asked for; `{shard}` in it stands for a shard's number."""
     if shard is None:
         return output or Path(f"{_file_name(scenario.name)}.nc")
@@ -41,24 +42,28 @@ def _file_name(name: str) -> str:
 
 
 def run_into(
-    target: Path,
+    path: Path,
     scenario: Scenario,
     shard: Shard | None,
     session: Session,
     who: Hands,
     *,
     resume: bool,
+    target: str,
 ) -> None:
-    """Sample a scenario, or a shard of it, into a file, and say what came out."""
+    """Sample a scenario, or a shard of it, into a file, and say what came out.
+
+    target: where devices are sampled.
+    """
     from mcsim.batch import advance, is_whole
     from mcsim.cli.progress import ProgressLine
     from mcsim.results import Checkpoints, label, only_writer, summarise, write
 
-    with only_writer(target):
-        checkpoints = Checkpoints(target)
-        earlier = _earlier(target, checkpoints, scenario, shard) if resume else None
+    with only_writer(path):
+        checkpoints = Checkpoints(path)
+        earlier = _earlier(path, checkpoints, scenario, shard) if resume else None
         if earlier is not None and is_whole(earlier, scenario, shard):
-            click.echo(f"{target} is complete already", err=True)
+            click.echo(f"{path} is complete already", err=True)
             click.echo(summarise(label(earlier)))
             return
         if not resume and checkpoints.newest.exists():
@@ -67,7 +72,7 @@ def run_into(
         if earlier is not None:
             click.echo(f"going on: {earlier.tally.steps:,} steps are done", err=True)
         session.begin(checkpoints, earlier)
-        existed = target.exists()
+        existed = path.exists()
         with warnings.catch_warnings(record=True) as said, ProgressLine(sys.stderr) as progress:
             warnings.simplefilter("always", SelfCheckWarning)
             try:
@@ -79,21 +84,22 @@ def run_into(
                     earlier=earlier,
                     shard=shard,
                     watch=session.watch,
+                    target=target,
                 )
-            except WorkersError as lost:
+            except (TargetError, WorkersError) as lost:
                 session.save()
                 saved = checkpoints.newest.exists()
                 where = f"what is done is in {checkpoints.newest}, from which --resume goes on"
-                raise WorkersError(f"{lost}; {where if saved else 'nothing is done'}") from None
+                raise type(lost)(f"{lost}; {where if saved else 'nothing is done'}") from None
         dataset = label(part)
         try:
-            write(dataset, target, part)
+            write(dataset, path, part)
         except ResultError:
             session.save()
             raise
         session.end()
         checkpoints.remove()
-    click.echo(f"{'replaced' if existed else 'wrote'} {target}", err=True)
+    click.echo(f"{'replaced' if existed else 'wrote'} {path}", err=True)
     click.echo(summarise(dataset))
     for warning in said:
         if issubclass(warning.category, SelfCheckWarning):

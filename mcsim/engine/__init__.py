@@ -5,19 +5,24 @@ from mcsim.engine.selfcheck import SelfCheck, check_by_law
 from mcsim.engine.simulate import Progress, simulate
 from mcsim.engine.steps import Engine
 from mcsim.engine.tally import OverlapError, Span, Tally, blocks_of
+from mcsim.engine.targets import FoundTarget, accelerator_of, found_targets, likely_target
 from mcsim.engine.workers import Crew, simulate_on
 
 __all__ = [
     "Crew",
     "Engine",
+    "FoundTarget",
     "OverlapError",
     "Progress",
     "SelfCheck",
     "Span",
     "Tally",
+    "accelerator_of",
     "blocks_of",
     "check_by_law",
     "engine_of",
+    "found_targets",
+    "likely_target",
     "simulate",
     "simulate_on",
     "step_law",

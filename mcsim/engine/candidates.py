@@ -129,7 +129,7 @@ def _keep(
 
 
 @lane
-def _below(
+def below(
     device: Word,
     eight: Word,
     identity: Word,
@@ -173,7 +173,7 @@ def screen(
         for eight in range(first >> 3, (first + steps + 7) >> 3):
             found = np.uint32(0)
             for l in range(size):
-                mask = _below(
+                mask = below(
                     some[l],
                     np.uint32(eight),
                     identity,

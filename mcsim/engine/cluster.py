@@ -23,7 +23,7 @@ alone may bring it to the level, and fewer reach it: see `sampled.start_of`.
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cluster:
     """The devices of one replicate.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,33 +75,49 @@ class DeviceTables:
         return cls(QuantileTable.of(step, 1.0), QuantileTable.of(stall, 0.0))
 
 
+Counted = tuple[Counts, Counts, Counts]
+"""Of a group: the counts of times and waits, shape (BINS,), and what the tables leave to the law,
+shape (n, 2): devices and steps."""
+
+
+class Counter(Protocol):
+    """Counts the devices of a group in some steps: here, or on an accelerator."""
+
+    def __call__(
+        self, cluster: Cluster, index: int, tables: DeviceTables, first: int, latest: FloatArray
+    ) -> Counted: ...
+
+
 def all_devices(
-    cluster: Cluster, tables: Sequence[DeviceTables], first: int, latest: FloatArray
+    cluster: Cluster,
+    tables: Sequence[DeviceTables],
+    first: int,
+    latest: FloatArray,
+    counter: Counter | None = None,
 ) -> DeviceCounts:
     """The times and waits of all devices in the steps from `first` on, counted.
 
-    latest: shape (steps,), s, when the very last device is ready.
+    latest: shape (steps,), s, when the very last device is ready. counter: default the processor.
     """
     groups = len(cluster.plan.groups)
     counts = DeviceCounts(np.zeros((groups, BINS), np.int64), np.zeros((groups, BINS), np.int64))
+    steps, count = (_STEPS, _counted) if counter is None else (latest.size, counter)
     for index in range(groups):
-        for at in range(0, latest.size, _STEPS):
-            _count(cluster, index, tables[index], first + at, latest[at : at + _STEPS], counts)
+        for at in range(0, latest.size, steps):
+            some = latest[at : at + steps]
+            times, waits, missed = count(cluster, index, tables[index], first + at, some)
+            counts.times[index] += times
+            counts.waits[index] += waits
+            if missed.size:
+                _add_missed(cluster, index, missed, first + at, some, counts)
     return counts
 
 
-def _count(
-    cluster: Cluster,
-    index: int,
-    tables: DeviceTables,
-    first: int,
-    latest: FloatArray,
-    counts: DeviceCounts,
-) -> None:
-    """Add the devices of a group to `counts`."""
+def _counted(
+    cluster: Cluster, index: int, tables: DeviceTables, first: int, latest: FloatArray
+) -> Counted:
     group, base = cluster.plan.groups[index], cluster.base[index]
-    marked = tables.step.marked + tables.stall.marked
-    room = int(1.2 * marked * group.count * latest.size) + 1000
+    room = room_for_missed(cluster, index, tables, latest.size)
     while True:
         times, waits = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
         missed = np.empty((room, 2), np.int64)
@@ -121,17 +138,34 @@ def _count(
             missed,
         )
         if lost <= room:
-            break
+            return times, waits, missed[:lost]
         room = int(lost)
-    counts.times[index] += times
-    counts.waits[index] += waits
-    if lost:
-        device, step = missed[:lost, 0].copy(), missed[:lost, 1].astype(np.uint32)
-        time = _exactly(cluster, index, device, step)
-        wait = np.maximum(latest[step - np.uint32(first)] - time, 0.0)
-        for values, into in ((time, counts.times), (wait, counts.waits)):
-            number = np.clip(coarser(bin_of(values), COARSEST), 0, BINS - 1)
-            into[index] += np.bincount(number, minlength=BINS)
+
+
+def room_for_missed(cluster: Cluster, index: int, tables: DeviceTables, steps: int) -> int:
+    """How many times of a group in some steps the tables will hardly exceed to leave to the law."""
+    marked = tables.step.marked + tables.stall.marked
+    return int(1.2 * marked * cluster.plan.groups[index].count * steps) + 1000
+
+
+def _add_missed(
+    cluster: Cluster,
+    index: int,
+    missed: Counts,
+    first: int,
+    latest: FloatArray,
+    counts: DeviceCounts,
+) -> None:
+    device, step = missed[:, 0].copy(), missed[:, 1].astype(np.uint32)
+    time = _exactly(cluster, index, device, step)
+    wait = np.maximum(latest[step - np.uint32(first)] - time, 0.0)
+    for values, into in ((time, counts.times), (wait, counts.waits)):
+        into[index] += np.bincount(bin_of_times(values), minlength=BINS)
+
+
+def bin_of_times(value: FloatArray) -> Counts:
+    """The numbers of the bins of `count_devices`."""
+    return np.clip(coarser(bin_of(value), COARSEST), 0, BINS - 1)
 
 
 def _exactly(cluster: Cluster, index: int, device: NDArray[np.int64], step: Words) -> FloatArray:

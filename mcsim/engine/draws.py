@@ -49,7 +49,10 @@ _ONE, _HALF, _THIRD = np.float32(1.0), np.float32(0.5), np.float32(1.0 / 3.0)
 _1 = np.uint32(1)
 _2 = np.uint32(2)
 _3 = np.uint32(3)
+_7 = np.uint32(7)
 _16 = np.uint32(16)
+_32 = np.uint64(32)
+_BLOCK = np.uint32(DEVICES_PER_BLOCK)
 _LOW_HALF = np.uint32(0xFFFF)
 _CHUNK = 256
 
@@ -115,6 +118,50 @@ def _is_rare(
         _, _, following, _ = philox(np.uint32(start + at), step, identity, low_last, k0, k1)
         at += 1 + gap_of(following)
     return at == place
+
+
+@lane
+def place_of(high: Word, low: Word) -> np.uint64:
+    """The 64 bits of a draw as one number; the smaller, the later the device."""
+    return np.uint64(high) << _32 | np.uint64(low)
+
+
+@lane
+def whole_draw(
+    device: Word, step: Word, identity: Word, last: Word, k0: Word, k1: Word
+) -> tuple[bool, Word, Word]:
+    """Whether a device's draw in a step is rare, and its 64 bits: what `complete` is made of."""
+    words = philox(device // _BLOCK, step >> _2, identity, last, k0, k1)
+    low_last = np.uint32(last + LOW)
+    gap = word_of(words, step & _3)
+    a, b, _, _ = philox(device, step, identity, low_last, k0, k1)
+    if gap < NO_GAP and _is_rare(device, step, gap, identity, low_last, k0, k1):
+        return True, a, b
+    eight, place = step >> _3, step & _7
+    high = philox(device, eight, identity, np.uint32(last + HIGH), k0, k1)
+    middle = philox(device, eight, identity, np.uint32(last + MIDDLE), k0, k1)
+    return False, half_of(high, place) << _16 | half_of(middle, place), a
+
+
+def first_not_below(threshold: FloatArray, *, rare: bool) -> NDArray[np.uint64]:
+    """Of each threshold, how many of the draws of 64 bits (see `place_of`) are below it.
+
+    What is below in floating point is below in whole numbers. 2^64 - 1 stands for all of them.
+    """
+
+    def survival(place: NDArray[np.uint64]) -> FloatArray:
+        unit = np.minimum((place.astype(np.float64) + 0.5) * 2.0**-64, NEAREST_ONE)
+        if rare:
+            return np.maximum(RARE * unit, SMALLEST)
+        return np.minimum(RARE + _USUAL * unit, NEAREST_ONE)
+
+    low = np.zeros(threshold.shape, np.uint64)
+    high = np.full(threshold.shape, 0xFFFFFFFFFFFFFFFF, np.uint64)
+    for _ in range(64):
+        middle = low + (high - low) // np.uint64(2)
+        below = (survival(middle) < threshold) & (low < high)
+        low, high = np.where(below, middle + np.uint64(1), low), np.where(below, high, middle)
+    return low
 
 
 @kernel

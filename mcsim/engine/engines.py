@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mcsim.engine.exact import ExactEngine, site_laws
 from mcsim.engine.pipelines import PipelineEngine
 from mcsim.engine.sampled import SampledEngine
 from mcsim.engine.steps import Engine
+from mcsim.engine.targets import accelerator_of
 from mcsim.model.choice import why_no_step_law
 from mcsim.model.maximum import NotExact
 from mcsim.model.plan import Plan
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from mcsim.model.step_law import StepLaw
 
 
-def sampled_engine(plan: Plan) -> Engine:
-    """The engine that draws: every device, or every operation where the model is divided."""
-    return SampledEngine(plan) if plan.division is None else PipelineEngine(plan)
+def sampled_engine(plan: Plan, target: str = "cpu") -> Engine:
+    """The engine that draws: every device, or every operation where the model is divided.
+
+    target: one of `targets.TARGETS`. Raises TargetError where that is not there.
+    """
+    if plan.division is not None:
+        return PipelineEngine(plan)
+    return SampledEngine(plan, accelerator_of(target))
 
 
-ENGINES: Mapping[str, Callable[[Plan], Engine]] = MappingProxyType(
-    {"sampled": sampled_engine, "exact": ExactEngine}
-)
-
-
-def engine_of(name: str, plan: Plan) -> Engine:
-    """The engine of a name for a plan. Raises NotExact where it cannot do it."""
-    return ENGINES[name](plan)
+def engine_of(name: str, plan: Plan, target: str = "cpu") -> Engine:
+    """The engine of a name for a plan. Raises NotExact where it cannot do it, and TargetError."""
+    return ExactEngine(plan) if name == "exact" else sampled_engine(plan, target)
 
 
 def step_law(plan: Plan, replicates: Iterable[int]) -> StepLaw:

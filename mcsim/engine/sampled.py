@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.engine.accelerator import Accelerator, Contenders
 from mcsim.engine.candidates import (
     STALL,
     USUAL,
@@ -45,37 +46,53 @@ class SampledEngine:
 
     name = "sampled"
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, accelerator: Accelerator | None = None) -> None:
+        self._plan, self._accelerator = plan, accelerator
         with np.errstate(**OVERFLOW):
             self._laws = tuple(GroupLaws(group.step, group.stall) for group in plan.groups)
 
             self._tables = None
-            if plan.keep == "devices":
+            if plan.keep == "devices" or accelerator is not None:
                 self._tables = tuple(DeviceTables.of(g.step, g.stall) for g in plan.groups)
 
     def draw(self, replicate: int) -> SampledReplicate:
         """The cluster of a replicate with its thresholds."""
         cluster = draw_cluster(self._plan, self._laws, replicate)
         with np.errstate(**OVERFLOW):
-            return SampledReplicate(cluster, start_of(cluster), self._tables)
+            start = start_of(cluster)
+        return SampledReplicate(cluster, start, self._tables, self._accelerator)
 
 
 @dataclass(frozen=True)
 class SampledReplicate:
     """A cluster whose devices draw. start: the depth of `KEPT` to begin with. tables: of each
-    group, where all devices are counted."""
+    group, where all devices are counted, or looked at by an accelerator."""
 
     cluster: Cluster
     start: int
     tables: Sequence[DeviceTables] | None = None
+    accelerator: Accelerator | None = None
 
     def sample(self, first: int, count: int) -> Steps:
-        steps = sample_steps(self.cluster, first, count, self.start)
-        if self.tables is None:
+        finder = _Finder(self.accelerator, self.tables)
+        steps = sample_steps(self.cluster, first, count, self.start, finder)
+        if self.tables is None or self.cluster.plan.keep != "devices":
             return steps
-        counts = all_devices(self.cluster, self.tables, first, steps.ready.max(axis=1))
+        counter = None if self.accelerator is None else self.accelerator.count
+        last = steps.ready.max(axis=1)
+        counts = all_devices(self.cluster, self.tables, first, last, counter)
         return dataclasses.replace(steps, devices=counts)
+
+
+@dataclass(frozen=True)
+class _Finder:
+    """Who finds those that may be last: an accelerator with the tables of its groups, or we."""
+
+    accelerator: Accelerator | None = None
+    tables: Sequence[DeviceTables] | None = None
+
+
+_HERE = _Finder()
 
 
 def start_of(cluster: Cluster) -> int:
@@ -91,10 +108,12 @@ def start_of(cluster: Cluster) -> int:
     return depth
 
 
-def sample_steps(cluster: Cluster, first: int, count: int, start: int = 0) -> Steps:
+def sample_steps(
+    cluster: Cluster, first: int, count: int, start: int = 0, finder: _Finder = _HERE
+) -> Steps:
     """Steps `first` to `first + count - 1` of a replicate. start: as of `SampledReplicate`."""
     with np.errstate(**OVERFLOW):
-        arrivals = _arrivals(cluster, first, count, start)
+        arrivals = _arrivals(cluster, first, count, start, finder)
     return ended(cluster.plan, cluster.replicate, first, *arrivals)
 
 
@@ -106,13 +125,16 @@ GroupArrivals = tuple[FloatArray, FloatArray, IntArray, FloatArray]
 expected times."""
 
 
-def _arrivals(cluster: Cluster, first: int, count: int, depth: int) -> Arrivals:
-    found, sure = _screened(cluster, first, count, depth)
+def _arrivals(
+    cluster: Cluster, first: int, count: int, depth: int, finder: _Finder = _HERE
+) -> Arrivals:
+    found, sure = _screened(cluster, first, count, depth, finder)
     unsure = np.flatnonzero(~sure)
     # Few are looked at again one by one, many together with all others.
     together = unsure.size > _FEW
     for start, size in [(0, count)] if together else [(int(one), 1) for one in unsure]:
         rows = unsure if together else np.array([start])
+        # By ourselves: which steps are looked at with which must not change their bits.
         redone = _arrivals(cluster, first + start, size, depth + 1)
         for values, better in zip(found, redone, strict=True):
             values[rows] = better[rows - start]
@@ -120,7 +142,7 @@ def _arrivals(cluster: Cluster, first: int, count: int, depth: int) -> Arrivals:
 
 
 def _screened(
-    cluster: Cluster, first: int, count: int, depth: int
+    cluster: Cluster, first: int, count: int, depth: int, finder: _Finder = _HERE
 ) -> tuple[Arrivals, NDArray[np.bool_]]:
     """The arrivals among what is kept, and in which steps none else can be later."""
     plan = cluster.plan
@@ -130,7 +152,9 @@ def _screened(
     culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     busy = np.empty((count, len(plan.groups)))
     for index, group in enumerate(plan.groups):
-        latest, drawn, who, surplus = _group_arrivals(cluster, index, screens[index], first, count)
+        latest, drawn, who, surplus = _group_arrivals(
+            cluster, index, screens[index], first, count, finder
+        )
         busy[:, index] = (screens[index].expected_sum + surplus) / group.count
         column = group.site
         tied = (latest == ready[:, column]) & (drawn < draw[:, column])
@@ -147,13 +171,20 @@ def _screened(
 
 
 def _group_arrivals(
-    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
+    cluster: Cluster,
+    index: int,
+    screened: GroupScreen,
+    first: int,
+    count: int,
+    finder: _Finder,
 ) -> GroupArrivals:
     group = cluster.plan.groups[index]
     spells = spells_of(cluster.plan, index, cluster.replicate, first, count)
     batch = max(1, int(_MAX_KEPT / (screened.kept + mean_slow(group) + 1)))
     parts = [
-        _batch_arrivals(cluster, index, screened, spells, at, min(batch, first + count - at))
+        _batch_arrivals(
+            cluster, index, screened, spells, at, min(batch, first + count - at), finder
+        )
         for at in range(first, first + count, batch)
     ]
     latest, drawn, who, surplus = (np.concatenate(values) for values in zip(*parts, strict=True))
@@ -167,9 +198,14 @@ def _batch_arrivals(
     spells: Spells | None,
     first: int,
     count: int,
+    finder: _Finder,
 ) -> GroupArrivals:
     group, base = cluster.plan.groups[index], cluster.base[index]
-    device, step, code, number = _candidates(cluster, index, screened, first, count)
+    if finder.accelerator is not None and finder.tables and _is_plain(cluster, index):
+        tables = finder.tables[index]
+        some = finder.accelerator.contenders(cluster, index, screened, tables, first, count)
+        return _last_of_contenders(cluster, index, screened, some)
+    device, step, code, number = _candidates(cluster, index, screened, first, count, finder)
     draws = _Draws(cluster, index, device, step)
     time = draws.time(base[device])
     of_stall = screened.stall or screened.step
@@ -220,12 +256,36 @@ def _last_of_each(
     return latest, drawn, who, surplus
 
 
+def _is_plain(cluster: Cluster, index: int) -> bool:
+    """Whether times of a group are never negative and do not depend on the step before."""
+    group, laws = cluster.plan.groups[index], cluster.laws[index]
+    negative = laws.step.quantile[-1] < 0 or (laws.stall or laws.step).quantile[-1] < 0
+    return not (negative or group.slow or group.correlation > 0.0)
+
+
+def _last_of_contenders(
+    cluster: Cluster, index: int, screened: GroupScreen, some: Contenders
+) -> GroupArrivals:
+    draws = _Draws(cluster, index, some.device, some.step)
+    time = draws.time(cluster.base[index][some.device])
+    excess = np.where(some.missing, time - screened.expected[some.device], 0.0)
+    offsets = np.concatenate([[0], np.cumsum(some.number)])
+    latest, drawn, who, surplus = _last_of_each(offsets, some.device, time, draws, excess)
+    return latest, drawn, who, surplus + some.surplus
+
+
 def _candidates(
-    cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
+    cluster: Cluster,
+    index: int,
+    screened: GroupScreen,
+    first: int,
+    count: int,
+    finder: _Finder,
 ) -> Found:
     """Those who may be last, in the order of the steps."""
     plan, group, replicate = cluster.plan, cluster.plan.groups[index], cluster.replicate
-    kept, number = _kept(cluster, index, screened, first, count)
+    find = _kept if finder.accelerator is None else finder.accelerator.kept
+    kept, number = find(cluster, index, screened, first, count)
     found = Found(*in_order(kept, number, first), number)
     refreshes = refreshes_of(plan, group, replicate)
     if refreshes is None:

@@ -128,7 +128,7 @@ EVERY_DEVICE = Level(-np.inf, 0.0)
 """The level that every device outranks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Thresholds:
     """Below what a draw (of the step, or of the stall) is kept, for each device of a group.
 
@@ -163,7 +163,7 @@ class Thresholds:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupScreen:
     """The thresholds of a group's devices, and what is known of those that are not kept.
 

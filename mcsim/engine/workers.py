@@ -54,7 +54,7 @@ _ASKED_AGAIN = 5.0
 
 @dataclass(frozen=True)
 class Job:
-    """What tasks are part of: a plan and the engine for it.
+    """What tasks are part of: a plan and the engine for it, with its target.
 
     key: names it. contents: both; None where the worker should have them from an earlier task.
     """
@@ -64,9 +64,9 @@ class Job:
     version: str
 
     @classmethod
-    def of(cls, plan: Plan, engine: str) -> Job:
+    def of(cls, plan: Plan, engine: str, target: str = "cpu") -> Job:
         """The job with its contents."""
-        contents = pickle.dumps((plan, engine))
+        contents = pickle.dumps((plan, engine, target))
         return cls(hashlib.sha256(contents).hexdigest(), contents, metadata.version("mcsim"))
 
 
@@ -146,8 +146,8 @@ def work(do: Do[Item, Result], job: Job, threads: int, item: Item) -> Answer[Res
 
 
 def _opened(contents: bytes) -> tuple[Plan, Engine]:
-    plan, engine = pickle.loads(contents)
-    return plan, _Remembering(engine_of(engine, plan))
+    plan, engine, target = pickle.loads(contents)
+    return plan, _Remembering(engine_of(engine, plan, target))
 
 
 def _processor_since(start: float) -> float:
@@ -186,14 +186,19 @@ class Crew:
         return self.workers * self.each
 
     def answers(
-        self, do: Do[Item, Result], plan: Plan, engine: str, items: Iterator[Item]
+        self,
+        do: Do[Item, Result],
+        plan: Plan,
+        engine: str,
+        items: Iterator[Item],
+        target: str = "cpu",
     ) -> Iterator[tuple[Item, Answer[Result]]]:
         """What the workers make of each item, in any order; few items are taken ahead.
 
         What a lost worker had is done again. Raises what a task raises; WorkersError where tasks
         are lost again and again.
         """
-        job = Job.of(plan, engine)
+        job = Job.of(plan, engine, target)
         bare = replace(job, contents=None)
         always = len(job.contents or b"") <= _LIGHT
         submitted = 0
@@ -332,12 +337,13 @@ def simulate_on(
     plan: Plan,
     *,
     engine: str,
+    target: str = "cpu",
     progress: Progress | None = None,
     earlier: Tally | None = None,
     blocks: range | None = None,
     watch: Watch | None = None,
 ) -> Tally:
-    """As `simulate`, bit for bit, on the workers of an executor. engine: its name.
+    """As `simulate`, bit for bit, on the workers of an executor. engine, target: their names.
 
     Raises what `simulate` does, NotExact where a cluster is not for the exact engine, and
     WorkersError where workers are lost again and again.
@@ -348,7 +354,7 @@ def simulate_on(
     steps = tally.steps
     steps += sum(min(end * size, plan.steps) - first * size for _, first, end in missing)
     cut = _Cut(plan, engine, missing, crew)
-    for task, answer in crew.answers(_sampled, plan, engine, cut):
+    for task, answer in crew.answers(_sampled, plan, engine, cut, target):
         cut.took(task, answer.wall)
         for replicate, parts in answer.result.items():
             tally.add(replicate, parts)

@@ -232,6 +232,7 @@ def _provenance(part: Part) -> dict[str, object]:
         "generator": GENERATOR,
         "engine": part.choice.engine,
         "engine_reason": part.choice.reason,
+        "target": cost.targets,
         "threads": cost.threads,
         "wall_seconds": cost.wall / 1000,
         "cpu_seconds": cost.cpu / 1000,

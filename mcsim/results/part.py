@@ -17,12 +17,14 @@ class Cost:
     """What a run took, all parts together.
 
     threads: at most so many at once. wall, cpu: ms. finished: when, in UTC, as ISO 8601 has it.
+    targets: what it was computed on, as "cpu, cuda".
     """
 
     threads: int = 0
     wall: int = 0
     cpu: int = 0
     finished: str = ""
+    targets: str = ""
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
@@ -30,7 +32,12 @@ class Cost:
             self.wall + other.wall,
             self.cpu + other.cpu,
             max(self.finished, other.finished),
+            ", ".join(sorted({*_names(self.targets), *_names(other.targets)})),
         )
+
+
+def _names(targets: str) -> list[str]:
+    return [name for name in targets.split(", ") if name]
 
 
 @dataclass(frozen=True)

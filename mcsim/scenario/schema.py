@@ -48,6 +48,11 @@ class Run(Part):
         ("auto", "sampled", "exact"),
         default="auto",
     )
+    target: str = fields.choice(
+        "where devices are sampled; `auto` takes a GPU where there is one, for long runs",
+        ("auto", "cpu", "cuda"),
+        default="auto",
+    )
     keep: str = fields.choice(
         "`steps` keeps the time of every step, `devices` histograms of all devices",
         ("summary", "steps", "devices"),
@@ -85,6 +90,8 @@ class Run(Part):
                 yield f"max_{key}", "is given, but no target_relative_error that it would bound"
             elif most < least:
                 yield f"max_{key}", f"{most:,} is below {key}, {least:,}"
+        if self.engine == "exact" and self.target == "cuda":
+            yield "target", '"cuda" samples devices, and the exact engine draws none'
         if self.engine == "exact" and self.keep == "devices":
             yield "engine", '"exact" draws no device, and keep = "devices" asks for all of them'
 
