@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench nightly clean
+.PHONY: run test lint bench bench-cuda nightly clean
 
 run: $(VENV)/installed
 	$(BIN)/mcsim run colossus-1 -o colossus-1.nc
@@ -20,6 +20,10 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks --output docs/performance.md
+
+# On a machine with an NVIDIA GPU and its driver.
+bench-cuda: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.cuda --output docs/cuda-performance.md
 
 # Dieharder, a program apart (apt-get install dieharder), on the generator's words: a quarter of an hour.
 nightly: $(VENV)/installed
