@@ -22,12 +22,14 @@ def shards(asked: str, environment: Mapping[str, str]) -> list[Shard]:
     """
     from mcsim.batch import Shard
 
-    if match := re.fullmatch(r"(\d{1,9})/(\d{1,9})", asked):
+    if match := re.fullmatch(r"(\d{1,9})/(\d{1,9})", asked, re.ASCII):
         number, of = int(match[1]), int(match[2])
-        if not 1 <= number <= of <= _MOST:
+        if of > _MOST:
+            raise click.BadParameter(f"{asked}: there are at most {_MOST:,} shards")
+        if not 1 <= number <= of:
             raise click.BadParameter(f"{asked}: shards are numbered from 1, as 1/{max(of, 1)}")
         return [Shard(number, of)]
-    match = re.fullmatch(r"auto(?:/(\d{1,9}))?", asked)
+    match = re.fullmatch(r"auto(?:/(\d{1,9}))?", asked, re.ASCII)
     if match is None:
         raise click.BadParameter(f"{asked!r} is neither number/count, as 3/7, nor auto")
     task, tasks = _task(environment)
@@ -57,8 +59,13 @@ def _task(environment: Mapping[str, str]) -> tuple[int, int]:
         # Outside an array, LSF says 0 and SGE "undefined".
         said = environment.get(names[0], "")
         if said and (system == "Slurm" or said not in ("0", "undefined")):
-            numbers = [environment.get(name, "1") for name in names]
-            return _place(system, numbers, environment.get("SLURM_ARRAY_TASK_COUNT"))
+            count = environment.get("SLURM_ARRAY_TASK_COUNT") if system == "Slurm" else None
+            _, first, last, step = (environment.get(name) for name in names)
+            last = count if last is None and first is None else last
+            if last is None:
+                what = f"{names[0]} is {said}, and {names[2]}, the last task's number, is not there"
+                raise click.BadParameter(f"auto: {what}; say which shard, as 3/7")
+            return _place(system, (said, first or "1", last, step or "1"), count)
     if "PBS_ARRAY_INDEX" in environment or "PBS_ARRAYID" in environment:
         raise click.BadParameter(
             "auto: PBS does not say how many tasks an array has; say it, as"
@@ -73,9 +80,11 @@ def _place(system: str, numbers: Sequence[str], count: str | None) -> tuple[int,
     count: of all tasks, as only Slurm says it: an array may have gaps.
     """
     try:
-        own, first, last, step = (int(number) for number in numbers)
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise ValueError
+        own, first, last, step = map(int, numbers)
         tasks = (last - first) // step + 1
-        whole = system != "Slurm" or count in (None, str(tasks))
+        whole = count in (None, str(tasks))
         if whole and first <= own <= last and (own - first) % step == 0:
             return (own - first) // step, tasks
     except (ValueError, ZeroDivisionError):
