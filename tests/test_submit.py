@@ -224,6 +224,15 @@ def test_no_shard_is_begun_when_the_limit_is_near(call, standins, tmp_path):
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize("index", ["4", "0", "x", ""])
+def test_a_task_that_is_none_is_refused(call, index):
+    if index == "":
+        assert call(slurm, {"SLURM_ARRAY_TASK_ID": index})
+        return
+    with pytest.raises(FileNotFoundError, match="done"):
+        call(slurm, {"SLURM_ARRAY_TASK_ID": index}, code=2)
+
+
 def test_restarts_have_an_end(call, standins):
     _, errors = call(slurm, ARRAY | {"SLURM_RESTART_COUNT": "5"}, code=85)
     assert "started again 5 times already" in errors

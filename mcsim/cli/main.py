@@ -13,6 +13,7 @@ import click
 
 from mcsim.cli import quantities
 from mcsim.cli.executors import NAMES as EXECUTORS
+from mcsim.cli.saying import FAILED, USAGE, Failure, say
 from mcsim.errors import McsimError, Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -22,21 +23,8 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
-FAILED = 1
-USAGE = 2
 
 _LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "ageing", "keys", "targets")
-
-
-class _Failure(click.ClickException):
-    """A message on standard error and an exit code; no traceback."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]
-
-    def show(self, file: Any = None) -> None:
-        click.echo(self.message, err=True)
 
 
 class _Group(click.Group):
@@ -44,15 +32,15 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except ScenarioError as error:
-            raise _Failure(str(error), USAGE) from None
+            raise Failure(str(error), USAGE) from None
         except McsimError as error:
-            raise _Failure(f"mcsim: {error}", FAILED) from None
+            raise Failure(f"mcsim: {error}", FAILED) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
-            raise _Failure(f"mcsim: {error.strerror or error}", FAILED) from None
+            raise Failure(f"mcsim: {error.strerror or error}", FAILED) from None
         except MemoryError:
-            raise _Failure(
+            raise Failure(
                 "mcsim: out of memory; nothing was written. `mcsim check` estimates what a"
                 " scenario needs",
                 FAILED,
@@ -161,6 +149,7 @@ def _load(
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
+    callback=quantities.finite,
     default=60.0,
     metavar="SECONDS",
     help="Default: 60; 0: only when a signal ends the run.",
@@ -220,7 +209,7 @@ def run(
     for path in paths:
         _as_usage(check_output, path)
     for remark in before_running(asked):
-        click.echo(f"note: {remark}", err=True)
+        say(f"note: {remark}")
     with ExitStack() as stack:
         who = _as_usage(stack.enter_context, hands(executor, workers, scheduler, threads))
         if who.helps:
@@ -265,7 +254,7 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
         whole = _as_usage(lambda: merge_files(files, partial=partial))
         dataset = label(whole)
         write(dataset, output, whole)
-    click.echo(f"wrote {output}", err=True)
+    say(f"wrote {output}")
     click.echo(summarise(dataset))
 
 
@@ -274,7 +263,7 @@ def _as_usage(read: Callable[..., Result], *arguments: Any) -> Result:
     try:
         return read(*arguments)
     except McsimError as error:
-        raise _Failure(f"mcsim: {error}", USAGE) from None
+        raise Failure(f"mcsim: {error}", USAGE) from None
 
 
 @main.command()
@@ -333,7 +322,7 @@ def _complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result
     try:
         return read(dataset)
     except (KeyError, AttributeError) as error:
-        raise _Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
+        raise Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
 
 
 @main.command()
@@ -347,15 +336,14 @@ def warmup() -> None:
     compiled, place = warm_up()
     seconds = time.perf_counter() - start
     if place is None:
-        click.echo(
+        say(
             "mcsim: no directory for compiled kernels can be written: each process compiles for"
-            f" itself ({seconds:.1f} s); set MCSIM_CACHE_DIR",
-            err=True,
+            f" itself ({seconds:.1f} s); set MCSIM_CACHE_DIR"
         )
         raise click.exceptions.Exit(FAILED)
     chosen = os.environ.get("MCSIM_CACHE_DIR")
     if chosen and place.parent != Path(chosen):
-        click.echo(f"mcsim: MCSIM_CACHE_DIR={chosen} cannot be written safely; not used", err=True)
+        say(f"mcsim: MCSIM_CACHE_DIR={chosen} cannot be written safely; not used")
     click.echo(f"{compiled} kernels ready in {place} ({seconds:.1f} s)")
 
 
@@ -448,4 +436,4 @@ def plot(file: Path, output: Path | None) -> None:
         _as_usage(check, target)
     with open_result(source) as dataset:
         _complete(lambda whole: draw(whole, target), dataset, file)
-    click.echo(f"wrote {target}", err=True)
+    say(f"wrote {target}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import click
@@ -25,6 +26,13 @@ def quantity(
         return None if given is None else _quantity(given, dimension)
 
     return callback
+
+
+def finite(context: click.Context, parameter: click.Parameter, given: float | None) -> float | None:
+    """The callback of an option that is a number, of which "nan" and "inf" are none."""
+    if given is not None and not math.isfinite(given):
+        raise click.BadParameter(f"{given} is no number of seconds")
+    return given
 
 
 def ranks(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from mcsim.cli.main import (
-    FAILED,
-    USAGE,
     _as_usage,
-    _Failure,
     _load,
     _scenario_options,
 )
+from mcsim.cli.quantities import finite
+from mcsim.cli.saying import FAILED, USAGE, Failure, say
 from mcsim.cli.scripts import MARGIN, Job, pbs, slurm
 
 if TYPE_CHECKING:
@@ -118,6 +117,7 @@ def _word(context: click.Context, parameter: click.Parameter, given: str | None)
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(min=0),
+    callback=finite,
     default=60.0,
     metavar="SECONDS",
     help="As of `mcsim run`; default: 60.",
@@ -156,10 +156,13 @@ def submit(
     text = _frozen(asked, shards)
     name = _plain(asked.name if job_name is None else job_name)
     if job_name not in (None, name):
-        click.echo(f"note: the job is named {name}: directives cannot quote", err=True)
+        say(f"note: the job is named {name}: directives cannot quote")
     target = Path(f"{_plain(asked.name)}.nc" if output is None else output).absolute()
-    if not target.name:
+    if target.is_dir() or not target.name:
         raise click.BadParameter("is a directory; name a file", param_hint="--output")
+    if "\\" in str(target):
+        message = "the NetCDF library reads backslashes as slashes; name another"
+        raise click.BadParameter(message, param_hint="--output")
     if "{shard}" in str(target):
         raise click.BadParameter("is where the shards are merged, without {shard}", param_hint="-o")
     place = (target.with_suffix(".job") if directory is None else directory).absolute()
@@ -190,21 +193,21 @@ def submit(
         click.echo(script, nl=False)
         return
     if shutil.which(program) is None:
-        raise _Failure(f"mcsim: there is no {program} here; --print writes the script", USAGE)
+        raise Failure(f"mcsim: there is no {program} here; --print writes the script", USAGE)
     from mcsim.results import check_output
 
     _as_usage(check_output, target)
     place.mkdir(parents=True, exist_ok=True)
     frozen = place / "scenario.toml"
     if frozen.exists() and frozen.read_bytes() != text.encode():
-        raise _Failure(
+        raise Failure(
             f"mcsim: {place}: holds the shards of another scenario; give another --directory",
             USAGE,
         )
     (place / "job.sh").write_bytes(script)
     done = subprocess.run(["bash", place / "job.sh", "submit"], check=False)
     if done.returncode != 0:
-        raise _Failure(f"mcsim: {program} failed", FAILED)
+        raise Failure(f"mcsim: {program} failed", FAILED)
 
 
 def _plain(name: str) -> str:

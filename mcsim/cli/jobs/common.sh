@@ -13,6 +13,10 @@ run() {
 }
 
 task() {
+    if [[ ! "$index" =~ ^[1-9][0-9]*$ ]] || [ "$index" -gt "$tasks" ]; then
+        echo "mcsim: there is no task $index, only 1 to $tasks" >&2
+        exit 2
+    fi
     if [ -z "$cache" ]; then
         # Its own, so that no node waits for another; the first shard compiles for all of the task.
         cache=$(mktemp -d || mktemp -d /tmp/mcsim.XXXXXX)
@@ -41,6 +45,8 @@ prepare() {
     cat >"$copy" <<'@end@'
 @scenario@
 @end@
+    # As readable as other files: mktemp is for files that are not.
+    chmod '=rw' "$copy"
     if [ ! -e scenario.toml ]; then
         mv -- "$copy" scenario.toml
     elif cmp -s -- "$copy" scenario.toml; then
