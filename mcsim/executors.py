@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -65,6 +66,11 @@ class Processes(Executor):
         self._pool.shutdown(cancel_futures=True)
 
 
+def _be_quiet_at_the_end() -> None:
+    """A run that has to end at once leaves what the system takes back: no news to its user."""
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+
+
 def _become_worker() -> None:
     _ignore(_ENDING)
     parent = multiprocessing.parent_process()
@@ -85,6 +91,7 @@ def _ignore(signals: Iterable[signal.Signals]) -> None:
 @contextmanager
 def processes(workers: int) -> Iterator[Executor]:
     """So many processes of this machine."""
+    _be_quiet_at_the_end()
     pool = Processes(workers)
     try:
         yield pool
@@ -107,6 +114,7 @@ def dask(scheduler: str | None, workers: int) -> Iterator[Executor]:
     except ImportError:
         raise WorkersError("Dask is missing: pip install 'mcsim[dask]'") from None
     if scheduler is None:
+        _be_quiet_at_the_end()
         cluster = LocalCluster(
             n_workers=workers, threads_per_worker=1, dashboard_address=None, protocol="tcp://"
         )

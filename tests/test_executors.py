@@ -149,6 +149,22 @@ class Broken(AtOnce):
         return future
 
 
+class Gone(AtOnce):
+    """As Dask's executor when its scheduler has been killed."""
+
+    class _client:  # noqa: N801
+        status = "closed"
+
+        @staticmethod
+        def nthreads():
+            raise RuntimeError("ConnectionPool is closed")
+
+
+def test_a_scheduler_that_is_lost_is_said():
+    with pytest.raises(mcsim.WorkersError, match=r"scheduler has been lost: ConnectionPool"):
+        mcsim.run(PLAIN, executor=Gone())
+
+
 def test_workers_that_are_lost_again_and_again_end_the_run():
     with pytest.raises(mcsim.WorkersError, match=r"lost 4 times with the same task.*all are gone"):
         mcsim.run(PLAIN, executor=Broken())

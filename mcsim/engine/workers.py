@@ -22,6 +22,7 @@ from concurrent.futures import (
     Future,
     wait,
 )
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -177,8 +178,23 @@ class Crew:
     def workers(self) -> int:
         """Their number, as far as the executor says it."""
         if time.monotonic() - self._counted >= _ASKED_AGAIN:
-            self._workers, self._counted = max(_workers_of(self._executor), 1), time.monotonic()
+            with self._reported():
+                self._workers = max(_workers_of(self._executor), 1)
+            self._counted = time.monotonic()
         return self._workers
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Where the executor is gone, not a task wrong, an error that says so."""
+        try:
+            yield
+        except BrokenExecutor as broken:
+            raise WorkersError(f"the executor has lost its workers: {broken}") from broken
+        except (OSError, RuntimeError) as error:
+            # A scheduler of Dask that is gone, which its client says in many ways.
+            if getattr(getattr(self._executor, "_client", None), "status", "running") == "running":
+                raise
+            raise WorkersError(f"the scheduler has been lost: {error}") from error
 
     @property
     def threads(self) -> int:
@@ -214,27 +230,26 @@ class Crew:
             running[self._executor.submit(work, do, sent, self.each, item)] = item
 
         try:
-            while True:
-                while again:
-                    submit(again.popleft())
-                while len(running) < _AHEAD * self.workers:
-                    try:
-                        submit(next(items))
-                    except StopIteration:
-                        break
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    item = running.pop(future)
-                    answer = _answer(future, item, losses)
-                    if answer is None:
-                        again.append(item)
-                        continue
-                    if answer.process != os.getpid():
-                        self.cpu += answer.cpu
-                    yield item, answer
-        except BrokenExecutor as broken:
-            raise WorkersError(f"the executor has lost its workers: {broken}") from broken
+            with self._reported():
+                while True:
+                    while again:
+                        submit(again.popleft())
+                    while len(running) < _AHEAD * self.workers:
+                        try:
+                            submit(next(items))
+                        except StopIteration:
+                            break
+                    if not running:
+                        return
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        item = running.pop(future)
+                        answer = _answer(future, item, losses)
+                        if answer is None:
+                            again.append(item)
+                            continue
+                        if answer.process != os.getpid():
+                            self.cpu += answer.cpu
+                        yield item, answer
         finally:
             for future in running:
                 future.cancel()
