@@ -70,13 +70,14 @@ def merge(
     another run or holds steps that another holds; and for missing steps.
     """
     from mcsim.batch import merge as joined
-    from mcsim.results import label, only_writer, write
+    from mcsim.results import check_output, label, only_writer, write
 
     if isinstance(paths, str):
         raise TypeError(f"paths is the one name {paths!r}; give a list of names")
     files = [Path(path) for path in paths]
     if output is None:
         return label(joined(files, partial=partial))
+    check_output(Path(output))
     with only_writer(Path(output)):
         whole = joined(files, partial=partial)
         dataset = label(whole)

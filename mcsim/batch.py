@@ -287,26 +287,34 @@ def merge(paths: Sequence[Path], *, partial: bool = False) -> Part:
             raise ResultError(f"{path}: {message}") from None
         except ResultError as different:
             raise ResultError(f"{path}: {different}") from None
-    if not partial and (missing := whole.tally.missing()):
-        raise ResultError(f"{_named(missing, whole)} are in none of the files")
+    if partial:
+        return whole
+    if missing := whole.tally.missing():
+        raise ResultError(f"{_named(missing, whole)} in none of the files")
+    if whole.check is None:
+        # All was sampled, and the run ended before the engines were compared.
+        whole = replace(advance(whole.scenario, earlier=whole), shards=whole.shards)
     return whole
 
 
 def _named(missing: Sequence[Span], whole: Part) -> str:
-    """What is missing of a run: shards, if all its parts are of one division, and steps."""
+    """What is missing of a run, and "is" or "are": shards, if all its parts are of one division,
+    and steps."""
     some = [_steps(span, whole.plan) for span in missing[:_MOST_NAMED]]
     if len(missing) > _MOST_NAMED:
-        some.append(f"{len(missing) - _MOST_NAMED} more spans")
+        more = len(missing) - _MOST_NAMED
+        some.append(f"{more} more span{'s' if more > 1 else ''}")
     divisions = {of for _, of in whole.shards}
     if len(divisions) != 1:
-        return ", ".join(some)
+        return f"{', '.join(some)} are"
     (of,) = divisions
     have = {number for number, _ in whole.shards}
     lacking = [str(Shard(number, of)) for number in range(1, of + 1) if number not in have]
     named = ", ".join(lacking[:_MOST_NAMED])
     if len(lacking) > _MOST_NAMED:
         named += f" and {len(lacking) - _MOST_NAMED} more"
-    return f"shards {named} ({', '.join(some)})"
+    one = len(lacking) == 1
+    return f"shard{'' if one else 's'} {named} ({', '.join(some)}) {'is' if one else 'are'}"
 
 
 def _steps(span: Span, plan: Plan) -> str:

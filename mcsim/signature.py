@@ -8,6 +8,11 @@ _NETCDF = (b"\x89HDF", b"CDF")
 
 
 def is_netcdf(path: Path) -> bool:
-    """Whether a file begins as NetCDF does. Raises OSError, ValueError for an impossible name."""
+    """Whether a file begins as NetCDF does; a pipe, which is read only once, is not looked at.
+
+    Raises OSError, ValueError for an impossible name.
+    """
+    if path.is_fifo():
+        return False
     with path.open("rb") as file:
         return file.read(4).startswith(_NETCDF)

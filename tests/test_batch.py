@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_shard_says_that_it_is_a_part(shards):
 
 def test_what_cannot_be_merged_is_named(shards, tmp_path):
     files, whole = shards
-    with pytest.raises(ResultError, match=r"shards 3/7 \(steps .* of replicate \d\) are in none"):
+    with pytest.raises(ResultError, match=r"shard 3/7 \(steps .* of replicate \d\) is in none"):
         merge([*files[:2], *files[3:]])
     with pytest.raises(ResultError, match=r"3\.nc: is given twice"):
         merge([*files, files[2]])
@@ -218,6 +219,39 @@ def flipped(data: bytes, chance: random.Random) -> bytes:
         return bytes(damaged[: chance.randrange(len(data))])
     damaged[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
     return bytes(damaged)
+
+
+def test_what_is_no_file_of_ours_is_neither_read_nor_replaced(shards, tmp_path):
+    files, _ = shards
+    pipe, loop, text = tmp_path / "pipe.nc", tmp_path / "loop.nc", tmp_path / "my.toml"
+    os.mkfifo(pipe)
+    loop.symlink_to("other.nc")
+    (tmp_path / "other.nc").symlink_to("loop.nc")
+    text.write_text("name = 'mine'")
+    with pytest.raises(ResultError, match=r"pipe\.nc: is a pipe"):
+        mcsim.merge([files[0], pipe])
+    with pytest.raises(ResultError, match=r"pipe\.nc: is not NetCDF"):
+        mcsim.open(pipe)
+    for output, said in (
+        (loop, "leads to itself"),
+        (text, "is not replaced"),
+        (tmp_path / "nowhere" / "x.nc", "no directory"),
+    ):
+        with pytest.raises(ResultError, match=said):
+            mcsim.merge(files, output)
+        with pytest.raises(ResultError, match=said):
+            mcsim.write(mcsim.merge(files), output)
+    assert text.read_text() == "name = 'mine'"
+
+
+def test_what_was_not_compared_yet_is_compared_when_it_is_merged(tmp_path):
+    whole = advance(SCENARIOS["sampled"])
+    Checkpoints(tmp_path / "x.nc").save(dataclasses.replace(whole, check=None))
+    (file,) = tmp_path.iterdir()
+    merged = merge([file])
+    assert merged.is_complete
+    assert merged.check == whole.check
+    assert not merge([file], partial=True).is_complete
 
 
 def test_damaged_shards_are_refused(shards, tmp_path):

@@ -188,8 +188,66 @@ def test_resume_with_another_scenario_names_the_first_key(asked, tmp_path):
 
 def test_a_damaged_checkpoint_is_not_started_over(asked, tmp_path):
     (tmp_path / "out.nc.checkpoint").write_bytes(b"mcsim checkpoint\n" + bytes(500))
-    _, errors = call("run", asked, "-o", tmp_path / "out.nc", "--resume", code=1)
+    _, errors = call("run", asked, "-o", tmp_path / "out.nc", "--resume", code=2)
     assert "out.nc.checkpoint: has no sums of mcsim at its end" in errors
+    assert "without --resume the run begins anew" in errors
+
+
+def test_a_damaged_checkpoint_beside_a_good_one_is_told(asked, tmp_path):
+    output, small = tmp_path / "out.nc", ["--set", "run.steps=2000", "--set", "fleet[0].count=50"]
+    call("run", asked, *small, "-o", output)
+    Checkpoints(output).save(read_part(output))
+    Checkpoints(output).save(read_part(output))
+    Checkpoints(output).newest.write_bytes(b"mcsim checkpoint\n" + bytes(500))
+    output.unlink()
+    _, errors = call("run", asked, *small, "-o", output, "--resume")
+    assert "note: " in errors
+    assert "has no sums of mcsim at its end" in errors
+    assert "going on: 8,000 steps are done" in errors
+
+
+def test_a_whole_checkpoint_becomes_the_result_that_could_not_be_written(asked, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    shard = ["run", asked, "--set", "run.steps=9000", "--set", "fleet[0].count=50",
+             "--shard", "2/2", "-o", tmp_path / "2.nc"]  # fmt: skip
+    _, errors = call(*shard, code=1, preexec_fn=limit)
+    assert "2.nc.checkpoint, from which --resume goes on" in errors
+    assert not (tmp_path / "2.nc").exists()
+    _, errors = call(*shard, "--resume")
+    assert "wrote " in errors
+    assert read_part(tmp_path / "2.nc").shards == ((2, 2),)
+    assert sorted(os.listdir(tmp_path)) == ["2.nc", "asked.toml"]
+
+
+@pytest.mark.parametrize("place", ["/dev/full", "nobody"])
+def test_a_log_that_cannot_be_written_ends_no_run(asked, tmp_path, place):
+    output = tmp_path / "out.nc"
+    options = ["run", asked, "--set", "fleet[0].count=50", "-o", output, "--resume"]
+    call(*options, "--set", "run.steps=10")
+    if place == "nobody":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(place, os.O_WRONLY)
+    longer = [MCSIM, *map(str, options), "--set", "run.steps=2000"]
+    done = subprocess.run(longer, stdout=subprocess.PIPE, stderr=writing, check=False, timeout=100)
+    os.close(writing)
+    assert done.returncode == 0
+    assert b"what a step takes" in done.stdout
+    with mcsim.open(output) as found:
+        assert found.attrs["steps_done"] == 2000
+
+
+def test_another_shard_is_not_replaced(asked, tmp_path):
+    small = ["--set", "run.steps=3000", "--set", "fleet[0].count=50", "-o", tmp_path / "x.nc"]
+    call("run", asked, *small, "--shard", "1/2")
+    _, errors = call("run", asked, *small, "--shard", "2/2", code=2)
+    assert "x.nc: holds the shard 1/2 of this run" in errors
+    assert read_part(tmp_path / "x.nc").shards == ((1, 2),)
+    call("run", asked, *small, "--shard", "1/2")
 
 
 def test_a_run_goes_on_where_no_checkpoint_can_be_written(asked, tmp_path):
@@ -234,7 +292,7 @@ def test_shards_from_the_command_line_merge(asked, tmp_path):
         call("run", asked, *small, "--shard", f"{number}/3", "-o", tmp_path / "{shard}.nc")
     files = [tmp_path / f"{number}.nc" for number in (3, 1, 2)]
     _, errors = call("merge", *files[:2], "-o", tmp_path / "all.nc", code=2)
-    assert "shards 2/3 (steps " in errors
+    assert "shard 2/3 (steps " in errors
     assert not (tmp_path / "all.nc").exists()
     call("merge", *files, "-o", tmp_path / "all.nc")
     call("run", asked, *small, "-o", tmp_path / "plain.nc")
@@ -254,6 +312,7 @@ SLURM = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_T
         ("2/7", {}, ["2/7"]),
         ("auto", SLURM, ["3/4"]),
         ("auto/9", SLURM, ["3/9", "7/9"]),
+        ("auto", {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "7"}, ["3/7"]),
         ("auto", {"LSB_JOBINDEX": "2", "LSB_JOBINDEX_END": "5"}, ["2/5"]),
         ("auto", {"SGE_TASK_ID": "4", "SGE_TASK_FIRST": "2", "SGE_TASK_LAST": "8",
                   "SGE_TASK_STEPSIZE": "2"}, ["2/4"]),
@@ -270,7 +329,14 @@ def test_shards_are_those_of_the_task(text, environment, expected):
         ("0/7", {}, "numbered from 1"),
         ("8/7", {}, "numbered from 1"),
         ("1/0", {}, "numbered from 1"),
+        ("1/1000001", {}, "at most 1,000,000"),
         ("1-3/7", {}, "neither number/count"),
+        ("١/٣", {}, "neither number/count"),
+        ("auto", {"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_MAX"),
+        ("auto", {"LSB_JOBINDEX": "1"}, "LSB_JOBINDEX_END"),
+        ("auto", {"SGE_TASK_ID": "1"}, "SGE_TASK_LAST"),
+        ("auto", SLURM | {"SLURM_ARRAY_TASK_ID": "-3"}, "array without gaps"),
+        ("auto", SLURM | {"SLURM_ARRAY_TASK_ID": "1_0"}, "array without gaps"),
         ("auto", {}, "no task of an array"),
         ("auto", {"SGE_TASK_ID": "undefined"}, "no task of an array"),
         ("auto", {"PBS_ARRAY_INDEX": "3"}, "PBS does not say"),

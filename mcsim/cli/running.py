@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mcsim.cli.saying import USAGE, Failure, say
 from mcsim.errors import (
     McsimError,
     ResultError,
@@ -61,16 +62,19 @@ def run_into(
 
     with only_writer(path):
         checkpoints = Checkpoints(path)
-        earlier = _earlier(path, checkpoints, scenario, shard) if resume else None
-        if earlier is not None and is_whole(earlier, scenario, shard):
-            click.echo(f"{path} is complete already", err=True)
+        source, earlier = _earlier(path, checkpoints, scenario, shard) if resume else (path, None)
+        # A checkpoint of all steps, whose result could not be written, is gone on from too.
+        if earlier is not None and source == path and is_whole(earlier, scenario, shard):
+            say(f"{path} is complete already")
             click.echo(summarise(label(earlier)))
             return
+        if not resume and shard is not None:
+            _require_no_other_shard(path, scenario, shard)
         if not resume and checkpoints.newest.exists():
             what = f"{checkpoints.newest} of an earlier run is not gone on from"
-            click.echo(f"note: {what}; --resume would", err=True)
+            say(f"note: {what}; --resume would")
         if earlier is not None:
-            click.echo(f"going on: {earlier.tally.steps:,} steps are done", err=True)
+            say(f"going on: {earlier.tally.steps:,} steps are done")
         session.begin(checkpoints, earlier)
         existed = path.exists()
         with warnings.catch_warnings(record=True) as said, ProgressLine(sys.stderr) as progress:
@@ -88,31 +92,49 @@ def run_into(
                 )
             except (TargetError, WorkersError) as lost:
                 session.save()
-                saved = checkpoints.newest.exists()
-                where = f"what is done is in {checkpoints.newest}, from which --resume goes on"
-                raise type(lost)(f"{lost}; {where if saved else 'nothing is done'}") from None
+                raise type(lost)(f"{lost}; {_what_is_saved(checkpoints)}") from None
         dataset = label(part)
         try:
             write(dataset, path, part)
-        except ResultError:
+        except ResultError as failed:
             session.save()
-            raise
+            raise ResultError(f"{failed}; {_what_is_saved(checkpoints)}") from None
         session.end()
         checkpoints.remove()
-    click.echo(f"{'replaced' if existed else 'wrote'} {path}", err=True)
+    say(f"{'replaced' if existed else 'wrote'} {path}")
     click.echo(summarise(dataset))
     for warning in said:
         if issubclass(warning.category, SelfCheckWarning):
-            click.echo(f"\nWARNING: {warning.message}; do not trust this result", err=True)
+            say(f"\nWARNING: {warning.message}; do not trust this result")
+
+
+def _what_is_saved(checkpoints: Checkpoints) -> str:
+    if checkpoints.newest.exists():
+        return f"what is done is in {checkpoints.newest}, from which --resume goes on"
+    return "nothing is saved"
+
+
+def _require_no_other_shard(path: Path, scenario: Scenario, shard: Shard) -> None:
+    """Fail where a file is another shard of the run, which would be lost."""
+    from mcsim.results import read_part
+
+    try:
+        there = read_part(path)
+    except ResultError:
+        return
+    if there.scenario == scenario and there.shards not in ((), ((shard.number, shard.of),)):
+        held = ", ".join(f"{number}/{of}" for number, of in there.shards)
+        message = f"holds the shard {held} of this run; give each a name, as with {{shard}} in -o"
+        raise Failure(f"mcsim: {path}: {message}", USAGE)
 
 
 def _earlier(
     target: Path, checkpoints: Checkpoints, scenario: Scenario, shard: Shard | None
-) -> Part | None:
+) -> tuple[Path, Part | None]:
     """What is done already, as a checkpoint or a result of fewer steps says; the most there is.
 
-    Raises ScenarioError where there is only what is of another scenario, ResultError where it is
-    damaged.
+    And the file that says so. Raises ScenarioError where there is only what is of another scenario,
+    and fails where it is damaged.
     """
     from mcsim.batch import going_on
     from mcsim.results import read_part
@@ -120,7 +142,7 @@ def _earlier(
     found: list[tuple[Path, Part]] = []
     problems: list[McsimError] = []
     try:
-        found += [one for one in [checkpoints.load()] if one is not None]
+        found += [one for one in [checkpoints.load(problems.append)] if one is not None]
     except ResultError as damaged:
         problems.append(damaged)
     if target.exists() and target.stat().st_size > 0:
@@ -128,17 +150,20 @@ def _earlier(
             found.append((target, read_part(target)))
         except ResultError as damaged:
             problems.append(damaged)
-    fitting = []
+    fitting: list[tuple[Path, Part]] = []
     for path, part in found:
         try:
-            fitting.append(going_on(scenario, part, path, shard))
+            fitting.append((path, going_on(scenario, part, path, shard)))
         except ScenarioError as foreign:
             problems.append(foreign)
     if not fitting:
-        if problems:
-            raise problems[0]
-        return None
-    part = max(fitting, key=lambda part: part.tally.steps)
+        if not problems:
+            return target, None
+        if isinstance(problems[0], ResultError):
+            message = f"mcsim: {problems[0]}; without --resume the run begins anew"
+            raise Failure(message, USAGE)
+        raise problems[0]
     for problem in problems:
-        click.echo(f"note: {problem}", err=True)
-    return part
+        say(f"note: {problem}")
+    # Of as many steps, the result rather than a checkpoint.
+    return max(fitting, key=lambda found: (found[1].tally.steps, found[0] == target))

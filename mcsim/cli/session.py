@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -10,13 +11,14 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mcsim.cli.saying import FAILED
+
 if TYPE_CHECKING:
     from mcsim.results import Checkpoints, Part
 
 STOPPED = 85
 """The exit code of a run that a signal ended: run it again, with --resume, and it goes on."""
 
-_FAILED = 1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 _SAME_SIGNAL = 1.0
 """s, within which a second signal is the first one again."""
@@ -88,6 +90,8 @@ class Session:
 
     def _end(self, number: int, frame: FrameType | None) -> None:
         # No exception: one that is raised inside the file libraries leaves their locks taken.
+        # Workers that end with this process are no news.
+        logging.disable()
         now = time.monotonic()
         if self._ending is not None:
             if now - self._ending > _SAME_SIGNAL:
@@ -99,13 +103,14 @@ class Session:
             self._leave()
 
     def _leave(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.leave()
         if self._checkpoints is None or (self._done is None and self._saved is None):
             _say("mcsim: stopped before anything was done")
         elif self._saved is None:
             _say("mcsim: stopped; what was done could not be saved")
-            self._exit(_FAILED)
+            self._exit(FAILED)
         else:
-            self._checkpoints.discard_temporaries()
             where = self._checkpoints.newest
             _say(f"mcsim: stopped at a checkpoint, {where}; --resume goes on from it")
         self._exit(STOPPED)

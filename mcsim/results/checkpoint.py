@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mcsim.errors import ResultError
 from mcsim.results import sums
-from mcsim.results.files import discard_temporaries, replacing
+from mcsim.results.files import discard_temporaries, lock_of, replacing
 from mcsim.results.part import Part
 
 
@@ -32,18 +33,23 @@ class Checkpoints:
             reason = error.strerror or error
             raise ResultError(f"{self.newest}: cannot be written: {reason}") from error
 
-    def load(self) -> tuple[Path, Part] | None:
+    def load(self, tell: Callable[[ResultError], object] = id) -> tuple[Path, Part] | None:
         """The newest one that is undamaged, and its file; None where there is none.
 
-        Raises ResultError where all that there are are damaged.
+        tell: is given what is damaged, where another one is not. Raises ResultError where all that
+        there are are damaged.
         """
         damaged = None
         for path in (self.newest, self.former):
             if path.exists():
                 try:
-                    return path, sums.read(path)
+                    part = sums.read(path)
                 except ResultError as error:
                     damaged = damaged or error
+                else:
+                    if damaged is not None:
+                        tell(damaged)
+                    return path, part
         if damaged is not None:
             raise damaged
         return None
@@ -53,6 +59,8 @@ class Checkpoints:
         for path in (self.newest, self.former):
             path.unlink(missing_ok=True)
 
-    def discard_temporaries(self) -> None:
-        """Remove what was begun to be written, of a checkpoint or the result."""
+    def leave(self) -> None:
+        """Remove what was begun to be written, of a checkpoint or the result, and the lock: for the
+        only writer, when it has to end at once."""
         discard_temporaries(self._target)
+        lock_of(self._target).unlink(missing_ok=True)

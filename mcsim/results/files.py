@@ -18,6 +18,9 @@ def check_writable(path: Path) -> None:
     """Raise ResultError where a file could not be written later; leaves no trace."""
     try:
         target = path.resolve()
+    except (OSError, RuntimeError):
+        raise ResultError(f"{path}: is a symbolic link that leads to itself") from None
+    try:
         if str(path) == "-":
             raise ResultError("-: results are files; name one")
         if target.is_dir():
@@ -60,6 +63,12 @@ def discard_temporaries(path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def lock_of(path: Path) -> Path:
+    """The file whose lock the only writer of `path` has."""
+    target = path.resolve()
+    return target.with_name(f".{target.name}.lock")
+
+
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
     """Raise ResultError where another process is about to write `path`, until the block is left.
@@ -67,8 +76,7 @@ def only_writer(path: Path) -> Iterator[None]:
     A lock of the operating system, which ends with its process however that ends. Where the file
     system has none, nothing is guarded.
     """
-    target = path.resolve()
-    lock = target.with_name(f".{target.name}.lock")
+    lock = lock_of(path)
     file = _locked(lock, path)
     try:
         discard_temporaries(path)

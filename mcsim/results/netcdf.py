@@ -23,9 +23,9 @@ def check_output(path: Path) -> None:
 
     A scenario, or any other file that is not NetCDF, is not replaced. Leaves no trace.
     """
+    check_writable(path)
     if "\\" in str(path.resolve()):
         raise ResultError(f"{path}: the NetCDF library reads backslashes as slashes; name another")
-    check_writable(path)
     if path.exists() and path.stat().st_size > 0 and not is_netcdf(path):
         raise ResultError(f"{path}: exists and is no result (not NetCDF); it is not replaced")
 
@@ -33,6 +33,7 @@ def check_output(path: Path) -> None:
 def write(dataset: xr.Dataset, path: str | Path, part: Part | None = None) -> None:
     """Write a Dataset as NetCDF-4, whole or not at all.
 
+    A file that is no result, as a scenario, is not replaced.
     It goes to a temporary file in the same directory, is synced to the disk, read back, and only
     then takes the name; a file of that name stays as it was until then, and readers that have it
     open keep it. Compressed with zlib and shuffle, which every reader of NetCDF-4 knows.
@@ -40,6 +41,7 @@ def write(dataset: xr.Dataset, path: str | Path, part: Part | None = None) -> No
     on from the file. Raises ResultError.
     """
     path = Path(path)
+    check_output(path)
     size = dataset.nbytes
     try:
         with replacing(path) as temporary:

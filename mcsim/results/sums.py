@@ -53,7 +53,12 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a file is one of nothing but sums, by how it begins. Raises OSError."""
+    """Whether a file is one of nothing but sums, by how it begins. Raises OSError.
+
+    A pipe, which can be read only once, is not looked at.
+    """
+    if path.is_fifo():
+        return False
     with path.open("rb") as file:
         return file.read(len(CHECKPOINT)) == CHECKPOINT
 
@@ -74,6 +79,8 @@ def append(part: Part, path: Path) -> None:
 def read(path: Path) -> Part:
     """The part in a file. Raises ResultError, naming the file, for what is damaged or foreign."""
     try:
+        if path.is_fifo():
+            raise _UnusableError("is a pipe, not a file")
         with path.open("rb") as file:
             payload = _checked(file)
         return _unpacked(payload)
