@@ -13,8 +13,14 @@ from pathlib import Path
 import numpy as np
 from oracle import scenario
 
+import mcsim
+from mcsim.batch import Shard, advance
+from mcsim.engine import cuda as kernels
 from mcsim.engine.engines import engine_of
 from mcsim.model import lower
+
+# Each is a thread of the processor here.
+kernels.THREADS = 16
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 STALL = {"law": "exponential", "mean": 0.05}
@@ -74,9 +80,6 @@ def targets_mixed() -> dict[str, object]:
 
     On one thread: the simulator knows one kernel at a time.
     """
-    import mcsim
-    from mcsim.batch import Shard, advance
-
     asked = scenario(*CASES["plain"], steps=2_000, replicates=1).replace({"run.engine": "sampled"})
     asked = asked.replace({"run.steps": STEPS, "run.replicates": 2, "run.keep": "steps"})
     plain = mcsim.run(asked, target="cpu")

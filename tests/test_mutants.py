@@ -127,8 +127,8 @@ def test_the_maximum_of_means_for_the_mean_of_maxima(monkeypatch):
         error = np.sqrt(sums.moments.variance()[0] / asked.run.steps)
         return abs(sums.moments.mean[0] - law.mean()) > 5 * error
 
-    def of_means(cluster, first, count, start):
-        steps = sample_steps(cluster, first, count, start)
+    def of_means(*arguments):
+        steps = sample_steps(*arguments)
         return dataclasses.replace(steps, time=steps.busy.max(axis=1))
 
     assert not misses()

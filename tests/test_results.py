@@ -382,7 +382,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     dataset, tmp_path, monkeypatch, fails
 ):
     path = tmp_path / "x.nc"
-    path.write_bytes(b"what was there")
+    path.write_bytes(b"CDF: what was there")
 
     def fail(*arguments):
         raise OSError(28, "No space left on device")
@@ -390,7 +390,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     monkeypatch.setattr(f"mcsim.results.{fails}", fail)
     with pytest.raises(ResultError, match=r"x\.nc: cannot write the result"):
         mcsim.write(dataset, path)
-    assert path.read_bytes() == b"what was there"
+    assert path.read_bytes() == b"CDF: what was there"
     assert os.listdir(tmp_path) == ["x.nc"]
 
 
