@@ -53,8 +53,8 @@ SIGNATURES = {
 }  # fmt: skip
 
 
-def compiled(name: str, capability: tuple[int, int]) -> dict[str, int]:
-    """What a kernel uses: places in its PTX, registers and bytes a thread, bytes a block."""
+def compiled(name: str, capability: tuple[int, int]) -> dict[str, object]:
+    """What a kernel uses: places in its PTX, registers and bytes a thread; and its types."""
     function = getattr(kernels, name).py_func
     ptx, _ = cuda.compile_ptx(function, SIGNATURES[name], cc=capability)
     code = ptx.encode()
@@ -76,6 +76,7 @@ def compiled(name: str, capability: tuple[int, int]) -> dict[str, int]:
         "stack": number(r"(\d+) bytes stack frame"),
         "spilled": number(r"(\d+) bytes spill stores"),
         "registers": number(r"Used (\d+) registers"),
+        "types": [str(kind) for kind in SIGNATURES[name]],
     }
 
 

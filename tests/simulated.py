@@ -21,6 +21,34 @@ from mcsim.model import lower
 
 # Each is a thread of the processor here.
 kernels.THREADS = 16
+KERNELS = ("find_rare", "screen", "score", "hand_back", "count_devices")
+launched: dict[str, set[tuple[str, ...]]] = {name: set() for name in KERNELS}
+
+
+def type_of(value: object) -> str:
+    """As Numba calls it where it compiles."""
+    kind = getattr(value, "dtype", None)
+    if getattr(value, "ndim", 0):
+        return f"array({kind}, {value.ndim}d, C)"
+    return {"bool": "bool"}.get(type(value).__name__, str(kind))
+
+
+class Recorded:
+    """A kernel that remembers the types of what it is launched with."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._kernel = name, getattr(kernels, name)
+
+    def __getitem__(self, grid: tuple[object, ...]):
+        def launch(*arguments: object) -> None:
+            launched[self._name].add(tuple(map(type_of, arguments)))
+            self._kernel[grid](*arguments)
+
+        return launch
+
+
+for name in KERNELS:
+    setattr(kernels, name, Recorded(name))
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 STALL = {"law": "exponential", "mean": 0.05}
@@ -106,4 +134,6 @@ if __name__ == "__main__":
     # Words wrap around, which NumPy's scalars remark upon, and the lanes are scalars here.
     np.seterr(over="ignore")
     found = {case: differences(case) for case in CASES}
-    sys.stdout.write(json.dumps(found | {"mixed": targets_mixed()}))
+    found["mixed"] = targets_mixed()
+    found["types"] = {name: sorted(types) for name, types in launched.items()}
+    sys.stdout.write(json.dumps(found))

@@ -37,6 +37,8 @@ from mcsim.engine.philox import SMALLEST, Word, philox
 from mcsim.engine.quantile_table import Cells, nearer_tail, quantile_at
 
 cuda: Any = numba.cuda
+# Small fleets do not fill a GPU: no news to who runs one.
+cuda.core.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 THREADS = 256
 """Of a block, where each has a draw of its own."""
