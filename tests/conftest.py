@@ -27,7 +27,7 @@ def shared_data() -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Real processes of the tests find the kernels that were compiled once."""
-    if "MCSIM_CACHE_DIR" not in os.environ:
+    if not os.environ.get("MCSIM_CACHE_DIR"):
         directory = tempfile.mkdtemp(prefix="mcsim-kernels-")
         os.environ["MCSIM_CACHE_DIR"] = str(Path(directory) / "kernels")
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
