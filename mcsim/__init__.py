@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import law, load, merge, open, run, warm_up
+    from mcsim.api import explain, law, load, merge, open, run, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -24,6 +24,7 @@ __all__ = [
     "SelfCheckWarning",
     "WorkersError",
     "confidence_interval",
+    "explain",
     "law",
     "load",
     "merge",
@@ -41,6 +42,7 @@ _HOME = {
     "SelfCheckWarning": "mcsim.errors",
     "WorkersError": "mcsim.errors",
     "confidence_interval": "mcsim.results",
+    "explain": "mcsim.api",
     "law": "mcsim.api",
     "load": "mcsim.api",
     "merge": "mcsim.api",

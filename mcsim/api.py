@@ -85,6 +85,27 @@ def merge(
     return dataset
 
 
+def explain(
+    scenario: Scenario | str | Path,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """What each cause of lost time costs in a scenario (or what `load` finds under that name).
+
+    The same clusters and steps are sampled with every set of causes. Result: over `cause`, in s of
+    a step, `shapley_time` (which add up to the whole loss), `alone_time` and `removed_time`, each
+    with `overall_...` and its standard error. threads: default all that are available. progress:
+    called with the tasks done and all tasks.
+    Raises ScenarioError, also for what cannot be taken apart, and SimulationError.
+    """
+    from mcsim.explaining import explain as explained
+
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    return explained(scenario, threads=threads, progress=progress)
+
+
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:
     """The distribution of the step time, without any sampling of steps.
 

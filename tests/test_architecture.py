@@ -32,8 +32,12 @@ ALLOWED = {
     ),
     "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
+    "explaining": (
+        {"laws", "scenario", "model", "engine", "results", "threads"},
+        {"numpy", "xarray"},
+    ),
     "api": (
-        {"errors", "scenario", "model", "engine", "results", "batch", "signature"},
+        {"errors", "scenario", "model", "engine", "results", "batch", "explaining", "signature"},
         {"xarray"},
     ),
     "cli": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -234,6 +235,37 @@ def _require_room(scenario: Scenario, paths: list[Path], who: Hands, shards: int
         raise scenario.error(
             [Problem("", f"{one}; --force runs it all the same") for one in excess]
         )
+
+
+@main.command()
+@_scenario_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
+@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
+def explain(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    output: Path | None,
+    threads: int | None,
+) -> None:
+    """Say what each cause of lost time costs in SCENARIO.
+
+    The same clusters and steps are sampled with every set of causes: so many times 2^causes.
+    """
+    from mcsim.api import explain as explain_scenario
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.results import check_output, summarise_explanation, write
+
+    asked = _load(scenario, settings, seed, engine)
+    if output is not None:
+        _as_usage(check_output, output)
+    with ProgressLine(sys.stderr, "tasks") as progress:
+        dataset = explain_scenario(asked, threads=threads, progress=progress.update)
+    if output is not None:
+        write(dataset, output)
+        say(f"wrote {output}")
+    click.echo(summarise_explanation(dataset))
 
 
 @main.command()

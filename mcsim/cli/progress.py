@@ -13,8 +13,8 @@ _LOG_SECONDS = 30.0
 class ProgressLine:
     """Writes to `stream` how far a run is. On a terminal one line; elsewhere one in 30 s."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None, unit: str = "steps") -> None:
+        self._stream, self._unit = stream, unit
         self._terminal = stream is not None and stream.isatty()
         self._start = self._written = time.monotonic()
         self._width = 0
@@ -39,7 +39,9 @@ class ProgressLine:
             return
         self._written = now
         left = (now - self._start) / done * (total - done)
-        text = f"{done:,} of {total:,} steps ({100 * done / total:.0f} %), {_span(left)} left"
+        text = (
+            f"{done:,} of {total:,} {self._unit} ({100 * done / total:.0f} %), {_span(left)} left"
+        )
         if self._terminal:
             self._write("\r" + text.ljust(self._width))
             self._width = max(self._width, len(text))

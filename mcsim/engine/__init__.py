@@ -1,6 +1,7 @@
 """How steps are sampled, fast: addressed random numbers, two engines, sums in a fixed order."""
 
 from mcsim.engine.engines import engine_of, step_law
+from mcsim.engine.sampled import arrivals_of, times_of
 from mcsim.engine.selfcheck import SelfCheck, check_by_law
 from mcsim.engine.simulate import Progress, simulate
 from mcsim.engine.steps import Engine
@@ -18,6 +19,7 @@ __all__ = [
     "Span",
     "Tally",
     "accelerator_of",
+    "arrivals_of",
     "blocks_of",
     "check_by_law",
     "engine_of",
@@ -26,4 +28,5 @@ __all__ = [
     "simulate",
     "simulate_on",
     "step_law",
+    "times_of",
 ]

@@ -37,8 +37,14 @@ _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
 _PILOT = 64
 """Steps from which a depth is chosen to begin with."""
+_TILE = 1024
+"""Steps that are sampled at a time where all of a replicate are asked for."""
 _FEW = 8
 """Steps that take as long one by one as some hundred together."""
+
+
+Arrivals = tuple[FloatArray, IntArray, FloatArray, FloatArray, IntArray]
+"""`ready`, `culprit`, `draw`, `busy` and `device` of `Steps`."""
 
 
 class SampledEngine:
@@ -95,6 +101,25 @@ class _Finder:
 _HERE = _Finder()
 
 
+def arrivals_of(plan: Plan, replicate: int) -> Arrivals:
+    """The last arrivals of all steps of a replicate."""
+    drawn = SampledEngine(plan).draw(replicate)
+    tiles = range(0, plan.steps, _TILE)
+    with np.errstate(**OVERFLOW):
+        parts = [
+            _arrivals(drawn.cluster, first, min(_TILE, plan.steps - first), drawn.start)
+            for first in tiles
+        ]
+    ready, culprit, draw, busy, device = map(np.concatenate, zip(*parts, strict=True))
+    return ready, culprit, draw, busy, device
+
+
+def times_of(plan: Plan, replicate: int, arrivals: Arrivals) -> FloatArray:
+    """The times of all steps of a replicate, s, where devices arrive so; shape (steps,)."""
+    ready, culprit, draw, busy, device = arrivals
+    return ended(plan, replicate, 0, ready, culprit, draw, busy, device).time
+
+
 def start_of(cluster: Cluster) -> int:
     """The depth of `KEPT` at which few of the first steps must be looked at again."""
     depth = 0
@@ -116,9 +141,6 @@ def sample_steps(
         arrivals = _arrivals(cluster, first, count, start, finder)
     return ended(cluster.plan, cluster.replicate, first, *arrivals)
 
-
-Arrivals = tuple[FloatArray, IntArray, FloatArray, FloatArray, IntArray]
-"""`ready`, `culprit`, `draw`, `busy` and `device` of `Steps`."""
 
 GroupArrivals = tuple[FloatArray, FloatArray, IntArray, FloatArray]
 """Of each step the last arrival of a group, its draw, its device, and the surplus of all over the

@@ -216,27 +216,35 @@ def _coordinates(summary: Summary, scenario: Scenario) -> dict[str, xr.Variable]
     return coordinates
 
 
-def _provenance(part: Part) -> dict[str, object]:
+def provenance_of(scenario: Scenario, title: str, history: str) -> dict[str, object]:
+    """What any Dataset says of where it comes from. history: what was done, and when."""
     version = metadata.version("mcsim")
-    scenario, cost = part.scenario, part.cost
     libraries = [f"{name} {metadata.version(name)}" for name in _LIBRARIES]
     return {
         "Conventions": "CF-1.11",
-        "title": f"Step times of synchronous training: {scenario.name}",
+        "title": f"{title}: {scenario.name}",
         "source": f"mcsim {version}",
-        "history": f"{cost.finished} mcsim {version}: simulated",
+        "history": history,
         "scenario": scenario.to_toml(),
         "scenario_name": scenario.name,
         "scenario_hash": scenario.hash,
         "seed": np.uint64(scenario.run.seed),
         "generator": GENERATOR,
+        "library_versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
+    }
+
+
+def _provenance(part: Part) -> dict[str, object]:
+    cost = part.cost
+    history = f"{cost.finished} mcsim {metadata.version('mcsim')}: simulated"
+    return {
+        **provenance_of(part.scenario, "Step times of synchronous training", history),
         "engine": part.choice.engine,
         "engine_reason": part.choice.reason,
         "target": cost.targets,
         "threads": cost.threads,
         "wall_seconds": cost.wall / 1000,
         "cpu_seconds": cost.cpu / 1000,
-        "library_versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
         "replicates_done": part.plan.replicates if part.is_complete else len(part.tally.sums),
         "steps_done": part.plan.steps if part.is_complete else part.tally.steps,
     }

@@ -20,6 +20,10 @@ def summarise(dataset: xr.Dataset) -> str:
     """
     if "piece" in dataset.sizes:
         return _pieces(dataset)
+    if "cause" in dataset.sizes:
+        from mcsim.results.explained import summarise_explanation
+
+        return summarise_explanation(dataset)
     parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)]
     if "stage" in dataset.sizes:
         parts.append(_stages(dataset))

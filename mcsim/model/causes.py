@@ -1,0 +1,120 @@
+"""What a step loses time to, cause by cause: each can be taken away, alone or with others.
+
+Taken away: generations, all devices take the time of perfectly balanced work; specimens, jitter,
+slow states and stalls, the factor is 1 and the stall 0; the network inside sites, it takes no time;
+of links, the distance with all latencies and random delays, the bandwidth with other traffic, the
+packets that are lost, and what wear does for spells of time (flaps, lanes, slow spells).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from mcsim.errors import Problem
+from mcsim.model.lower import lower
+from mcsim.model.plan import Barrier, Group, Plan
+from mcsim.model.wear import aged
+from mcsim.scenario import Scenario
+from mcsim.scenario.network import Link
+
+OF_DEVICES: Mapping[str, str] = MappingProxyType(
+    {
+        "generations": "equal work on unequal devices",
+        "specimens": "slow devices, nodes, racks, sites: drawn once",
+        "jitter": "each device, step by step",
+        "slow-states": "slow for a while, shocks, time of day",
+        "stalls": "what is added to a step",
+    }
+)
+OF_NETWORK: Mapping[str, str] = MappingProxyType(
+    {
+        "inside": "collectives inside the sites",
+        "distance": "between sites: latency, delays",
+        "bandwidth": "between sites: volume, other traffic",
+        "loss": "between sites: packets sent again",
+        "wear": "between sites: flaps, lanes, slow spells",
+    }
+)
+CAUSES: Mapping[str, str] = MappingProxyType({**OF_DEVICES, **OF_NETWORK})
+
+_NO_LIMIT = 1e30
+"""byte/s"""
+
+
+class Disturbances:
+    """The causes of a scenario. Raises ScenarioError for what cannot be taken apart."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.plan = lower(scenario)
+        if self.plan.division is not None:
+            message = "a model that is divided among devices cannot be explained yet"
+            raise scenario.error([Problem("workload.parallel", message)])
+        if self.plan.target is not None:
+            message = "explain takes the steps and replicates that are given; take this away"
+            raise scenario.error([Problem("run.target_relative_error", message)])
+        self._scenario = scenario
+        self.of_devices = tuple(
+            cause for cause in OF_DEVICES if self.devices(set(OF_DEVICES) - {cause}) != self.plan
+        )
+        self.of_network = tuple(
+            cause
+            for cause in OF_NETWORK
+            if self.barrier(set(OF_NETWORK) - {cause}) != self.plan.barrier
+        )
+
+    def devices(self, causes: Collection[str]) -> Plan:
+        """The plan whose devices suffer from these causes only."""
+        groups = tuple(self._group(group, causes) for group in self.plan.groups)
+        if "slow-states" in causes:
+            return replace(self.plan, groups=groups)
+        return replace(self.plan, groups=groups, slow_sites=(), daily=None)
+
+    def _group(self, group: Group, causes: Collection[str]) -> Group:
+        if "generations" not in causes:
+            group = replace(group, compute=self.plan.ideal_step_time)
+        if "specimens" not in causes:
+            group = replace(group, persistent=None, node=None, rack=None, site_factor=None)
+        if "jitter" not in causes:
+            group = replace(group, step=None, correlation=0.0)
+        if "slow-states" not in causes:
+            group = replace(group, slow=())
+        if "stalls" not in causes:
+            group = replace(group, stall=None)
+        return group
+
+    def barrier(self, causes: Collection[str]) -> Barrier | None:
+        """The barrier where the network suffers from these causes only."""
+        if self.plan.barrier is None:
+            return None
+        barrier = self.plan.barrier
+        if self._scenario.link:
+            links = tuple(_link(link, causes) for link in self._scenario.link)
+            if links != tuple(map(aged, self._scenario.link)):
+                changed = lower(replace(self._scenario, link=links)).barrier
+                assert changed is not None
+                barrier = changed
+        if "inside" in causes:
+            return barrier
+        none = tuple(0.0 for _ in barrier.up)
+        return replace(
+            barrier,
+            up=none,
+            down=none,
+            delays=tuple(delay for delay in barrier.delays if delay.site is None),
+            levels=tuple((0.0, 0.0) for _ in barrier.levels),
+        )
+
+
+def _link(link: Link, causes: Collection[str]) -> Link:
+    link = aged(link)
+    if "distance" not in causes:
+        link = replace(link, distance=0.0, latency=0.0, delay=None)
+    if "bandwidth" not in causes:
+        link = replace(link, bandwidth=_NO_LIMIT, utilisation=0.0)
+    if "loss" not in causes:
+        link = replace(link, loss=0.0)
+    if "wear" not in causes:
+        link = replace(link, age=None, flap=None, lane_failure=None, slow=None)
+    return link

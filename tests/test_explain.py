@@ -1,0 +1,179 @@
+"""What each cause costs: the values add up, and are those that can be worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from oracle import scenario
+from scipy.special import ndtri
+
+import mcsim
+from mcsim.cli import main
+from mcsim.explaining import shapley
+from mcsim.model.causes import CAUSES
+
+LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
+
+
+def constant(value):
+    return {"law": "constant", "value": value}
+
+
+def cost(dataset, form="shapley"):
+    values = dataset[f"overall_{form}_time"].to_numpy()
+    return dict(zip(dataset.cause.to_numpy(), values, strict=True))
+
+
+def test_two_causes_of_one_device_are_shared_as_worked_out():
+    one = scenario(
+        {"count": 1, "jitter": {"persistent": constant(1.2), "step": constant(1.5)}}, steps=3
+    )
+    found = mcsim.explain(one)
+    assert float(found.ideal_step_time) == 1.0
+    assert float(found.overall_step_time_mean) == pytest.approx(1.8, rel=1e-12)
+    assert cost(found)["specimens"] == pytest.approx(0.25, rel=1e-12)
+    assert cost(found)["jitter"] == pytest.approx(0.55, rel=1e-12)
+    assert cost(found, "alone")["specimens"] == pytest.approx(0.2, rel=1e-12)
+    assert cost(found, "removed")["specimens"] == pytest.approx(0.3, rel=1e-12)
+
+
+def three_sites():
+    links = [
+        {
+            "between": list(pair),
+            "bandwidth": "100 GB/s",
+            "distance": "16 km",
+            "latency": "5 us",
+            "age": "10 years",
+            "connections": 8,
+        }
+        for pair in itertools.combinations("abc", 2)
+    ]
+    jitter = {
+        "persistent": LOGNORMAL,
+        "step": LOGNORMAL,
+        "stall": {"law": "exponential", "mean": 0.01},
+    }
+    fleet = [
+        {
+            "name": name,
+            "device": "custom",
+            "compute": compute,
+            "count": 40,
+            "site": name,
+            "jitter": jitter,
+        }
+        for name, compute in (("a", 1.0), ("b", 0.8), ("c", 0.9))
+    ]
+    return mcsim.Scenario.from_dict(
+        {
+            "name": "three",
+            "run": {"steps": 200, "replicates": 3},
+            "workload": {"gradient": "10 GB", "overlap": 0.1},
+            "site": [{"name": name} for name in "abc"],
+            "link": links,
+            "network": {
+                "node": {"bandwidth": "450 GB/s", "latency": "1 us"},
+                "site": {"bandwidth": "50 GB/s", "latency": "5 us"},
+            },
+            "fleet": fleet,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def explained():
+    return mcsim.explain(three_sites())
+
+
+def test_the_parts_add_up_to_what_is_lost(explained):
+    whole = explained.step_time_mean - explained.ideal_step_time
+    np.testing.assert_allclose(explained.shapley_time.sum("cause"), whole, rtol=1e-9)
+    lost = float(explained.overall_step_time_mean - explained.ideal_step_time)
+    assert float(explained.overall_shapley_time.sum()) == pytest.approx(lost, rel=1e-9)
+    run = mcsim.run(three_sites().replace({"run.engine": "sampled"}))
+    np.testing.assert_allclose(explained.step_time_mean, run.step_time_mean, rtol=1e-12)
+
+
+def test_what_is_not_there_costs_nothing(explained):
+    found = cost(explained)
+    assert [cause for cause in CAUSES if found[cause] == 0] == ["slow-states"]
+    assert all(value > 0 for cause, value in found.items() if cause != "slow-states")
+    assert cost(explained, "alone")["slow-states"] == 0
+
+
+def test_equal_causes_cost_the_same():
+    value = {
+        frozenset(some): np.float64(len(some & {"a", "b"}) ** 2 + 3 * ("c" in some))
+        for size in range(4)
+        for some in map(set, itertools.combinations("abc", size))
+    }
+    found = shapley("abc", value)
+    assert found["a"] == found["b"] == pytest.approx(2.0)
+    assert found["c"] == pytest.approx(3.0)
+
+
+def test_links_are_taken_apart():
+    """Two sites, constants: the ring's two rounds of half the volume, after what light takes."""
+    one = three_sites().replace({"run.steps": 2, "run.replicates": 1})
+    table = one.to_dict()
+    table["site"], table["link"] = table["site"][:2], table["link"][:1]
+    table["fleet"] = [
+        {**group, "compute": 1.0, "jitter": {"step": constant(1.0)}} for group in table["fleet"][:2]
+    ]
+    del table["link"][0]["age"], table["link"][0]["connections"], table["network"]
+    table["workload"]["overlap"] = 0.0
+    found = mcsim.explain(mcsim.Scenario.from_dict(table))
+    light = 16_000 * 1.4682 / 299_792_458
+    assert cost(found)["bandwidth"] == pytest.approx(10e9 / 100e9, rel=1e-6)
+    assert cost(found)["distance"] == pytest.approx(2 * (5e-6 + light), rel=1e-3)
+    assert cost(found)["loss"] == cost(found)["wear"] == 0
+
+
+def test_what_jitter_costs_is_the_mean_maximum():
+    sigma = 0.02
+    one = scenario(
+        {"count": 500, "jitter": {"step": {"law": "lognormal", "median": 1, "sigma": sigma}}},
+        steps=4_000,
+    )
+    found = mcsim.explain(one)
+    u = (np.arange(200_000) + 0.5) / 200_000
+    expected = np.exp(sigma * ndtri(u ** (1 / 500))).mean() - 1
+    error = float(found.overall_shapley_time_stderr.sel(cause="jitter"))
+    assert abs(cost(found)["jitter"] - expected) < 5 * error
+    assert 0 < error < 0.01 * expected
+    low, high = mcsim.confidence_interval(found, "shapley_time")
+    assert (low <= found.overall_shapley_time).all()
+    assert (high >= found.overall_shapley_time).all()
+
+
+def test_the_command_prints_and_writes_it(tmp_path):
+    file, output = tmp_path / "three.toml", tmp_path / "explained.nc"
+    file.write_text(three_sites().replace({"run.steps": 20}).to_toml())
+    done = CliRunner().invoke(main, ["explain", str(file), "-o", str(output)])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[2].startswith("a step without any of it")
+    assert any(line.startswith("bandwidth: ") for line in lines)
+    with mcsim.open(output) as dataset:
+        assert list(dataset.cause.to_numpy()) == list(CAUSES)
+        assert dataset.attrs["Conventions"] == "CF-1.11"
+    shown = CliRunner().invoke(main, ["show", str(output)])
+    assert shown.stdout == done.stdout
+    assert mcsim.load(output) == mcsim.load(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"workload.parallel.pipeline": 2}, "divided among devices"),
+        ({"run.target_relative_error": 0.01}, "target_relative_error"),
+    ],
+)
+def test_what_cannot_be_taken_apart_is_refused(tmp_path, changes, said):
+    one = scenario({"count": 16, "jitter": {"step": LOGNORMAL}}, steps=10)
+    with pytest.raises(mcsim.ScenarioError, match=said):
+        mcsim.explain(one.replace(changes))
