@@ -161,6 +161,10 @@ def test_the_command_prints_and_writes_it(tmp_path):
     with mcsim.open(output) as dataset:
         assert list(dataset.cause.to_numpy()) == list(CAUSES)
         assert dataset.attrs["Conventions"] == "CF-1.11"
+    for picture in ("x.png", "x.svg"):
+        drawn = CliRunner().invoke(main, ["plot", str(output), "-o", str(tmp_path / picture)])
+        assert drawn.exit_code == 0, drawn.output
+        assert (tmp_path / picture).stat().st_size > 5_000
     shown = CliRunner().invoke(main, ["show", str(output)])
     assert shown.stdout == done.stdout
     assert mcsim.load(output) == mcsim.load(file)

@@ -101,15 +101,18 @@ def _with_errors(
     }
 
 
+def present(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """The explanation of each cause that there is, the dearest first."""
+    lost = dataset.overall_shapley_time.to_numpy()
+    every = [dataset.isel(cause=number) for number in np.argsort(-lost, kind="stable")]
+    return [one for one in every if one.overall_shapley_time != 0 or one.overall_removed_time != 0]
+
+
 def summarise_explanation(dataset: xr.Dataset) -> str:
     """The table of what each cause costs, largest first, and how it adds up."""
     ideal, (mean, mean_error) = float(dataset.ideal_step_time), estimate(dataset, "step_time_mean")
     rows = [["a step without any of it", "", "", *with_error(ideal, 0.0), _share(ideal, mean)]]
-    lost = dataset.overall_shapley_time.to_numpy()
-    for number in np.argsort(-lost, kind="stable"):
-        one = dataset.isel(cause=number)
-        if not (one.overall_shapley_time != 0 or one.overall_removed_time != 0):
-            continue
+    for one in present(dataset):
         cost, error = estimate(one, "shapley_time")
         rows.append(
             [

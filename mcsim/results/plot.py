@@ -11,11 +11,13 @@ import numpy as np
 import xarray as xr
 
 from mcsim.errors import ResultError
+from mcsim.results.explained import present
 from mcsim.results.files import replacing
 from mcsim.results.summary import causes, estimate, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BLUE, _RED, _GREY = "#3b6ea5", "#c8553d", "#8d99ae"
 
@@ -32,10 +34,19 @@ def check_format(path: Path) -> None:
 
 
 def draw(dataset: xr.Dataset, path: Path) -> None:
-    """Draw a result into a file; its suffix chooses the format. Raises ResultError."""
+    """Draw a result, or an explanation, into a file; its suffix chooses the format.
+
+    Raises ResultError.
+    """
     check_format(path)
     from matplotlib.figure import Figure
 
+    if "cause" in dataset.sizes:
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        _draw_explanation(figure.subplots(), dataset)
+        figure.suptitle(f"{dataset.attrs['scenario_name']}: what each cause costs")
+        _save(figure, path)
+        return
     figure = Figure(figsize=(12, 4), layout="constrained")
     waterfall, distribution, waits = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
     _draw_causes(waterfall, dataset)
@@ -46,6 +57,10 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
     figure.suptitle(
         f"{dataset.attrs['scenario_name']}: {devices:,} devices, efficiency {percent(share, error)}"
     )
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     try:
         with warnings.catch_warnings(), replacing(path) as temporary:
             # Names may have characters that the font lacks.
@@ -53,6 +68,44 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
             figure.savefig(temporary, dpi=120, format=path.suffix[1:])
     except OSError as failed:
         raise ResultError(f"{path}: cannot write the picture: {failed.strerror}") from None
+
+
+def _draw_explanation(axes: Axes, dataset: xr.Dataset) -> None:
+    """A waterfall of what causes cost, with what each costs alone and saves when it is removed."""
+    lost = present(dataset)
+    ideal, whole = float(dataset.ideal_step_time), float(dataset.overall_step_time_mean)
+    rows = [("no disturbance", 0.0, ideal, _BLUE)]
+    start = ideal
+    for one in lost:
+        cost = float(one.overall_shapley_time)
+        rows.append((str(one.cause.item()), start, cost, _RED))
+        start += cost
+    rows.append(("a step", 0.0, whole, _BLUE))
+    errors = [0.0, *(_error(one) for one in lost), 0.0]
+    for row, ((_, left, seconds, colour), error) in enumerate(zip(rows, errors, strict=True)):
+        axes.barh(row, seconds, left=left, color=colour, height=0.6)
+        axes.text(left + seconds + 2 * error, row, f"  {seconds:.3g} s", va="center")
+    for row, (one, (_, left, seconds, _)) in enumerate(zip(lost, rows[1:], strict=False), 1):
+        axes.errorbar(left + seconds, row, xerr=2 * _error(one), color="black", capsize=3, lw=1)
+        for form, marker in (("alone", "|"), ("removed", "x")):
+            value = float(one[f"overall_{form}_time"])
+            label = {"alone": "with this cause only", "removed": "saved without it"}[form]
+            axes.plot(
+                left + value, row + 0.38, marker, color="black", label=label if row == 1 else None
+            )
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set_xlim(left=0.0)
+    axes.set_xlabel("time, s; bars: mean over all orders of the causes (Shapley), two std. errors")
+    if lost:
+        axes.legend(loc="center left", bbox_to_anchor=(0.0, 0.35), frameon=False)
+
+
+def _error(one: xr.Dataset) -> float:
+    """Of what a cause costs, s; 0 where it has none."""
+    error = float(one.overall_shapley_time_stderr)
+    return error if np.isfinite(error) else 0.0
 
 
 def _draw_causes(axes: Axes, dataset: xr.Dataset) -> None:
