@@ -36,8 +36,8 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     assert mcsim.load("result.nc").run.steps == 500
 
 
-def test_the_command_prints_what_is_shown():
-    (shown,) = blocks("console")
+@pytest.mark.parametrize("shown", blocks("console"), ids=lambda shown: shown.split()[2])
+def test_the_command_prints_what_is_shown(shown):
     command, _, expected = shown.partition("\n")
     program, *arguments = shlex.split(command.removeprefix("$ "))
     found = subprocess.run(
