@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -26,7 +27,12 @@ def shared_data() -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Real processes of the tests find the kernels that were compiled once."""
+    """Real processes of the tests find the kernels that were compiled once, and hear Ctrl-C."""
+    hearing = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in hearing.items():
+        # In the background they are ignored, and would be by all processes that tests start.
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     if not os.environ.get("MCSIM_CACHE_DIR"):
         directory = tempfile.mkdtemp(prefix="mcsim-kernels-")
         os.environ["MCSIM_CACHE_DIR"] = str(Path(directory) / "kernels")

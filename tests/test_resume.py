@@ -103,12 +103,6 @@ def test_a_run_killed_twenty_times_is_the_run_that_was_not(asked, tmp_path):
     assert output.read_bytes() == before
 
 
-def listen():
-    """As a process in the foreground does, also where the tests run in the background."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize("number", ["INT", "TERM", "USR1", "USR2", "HUP"])
 def test_a_signal_ends_a_run_at_a_checkpoint(asked, tmp_path, number):
     output = tmp_path / "out.nc"
@@ -119,7 +113,7 @@ def test_a_signal_ends_a_run_at_a_checkpoint(asked, tmp_path, number):
     while len(seconds) < 2 and not (seconds and seconds[-1] < 5):
         checkpoint.unlink(missing_ok=True)
         options = ["-o", output, "--checkpoint-every", 0.1, *endless]
-        process = start("run", asked, *options, preexec_fn=listen)
+        process = start("run", asked, *options)
         wait_for(checkpoint, process)
         begun = time.monotonic()
         # Batch systems send it to the process and to its group.

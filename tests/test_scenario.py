@@ -205,7 +205,7 @@ FULL = {
             "jitter": JITTER,
         }
     ],
-    "sync": {"policy": "bsp"},
+    "sync": {"policy": "local-sgd", "inner_steps": 2},
 }
 
 OTHER_LAW = {"law": "exponential", "mean": 0.5}
@@ -327,6 +327,8 @@ OTHER = {
     "link[0].slow.every": "3 d",
     "link[0].slow.duration": "2 h",
     "link[0].slow.factor": OTHER_LAW,
+    "sync.policy": "diloco",
+    "sync.inner_steps": 3,
 }
 
 # What must be changed at the same time.
@@ -661,6 +663,7 @@ class TestWhatTheHashDependsOn:
     def test_a_default_may_be_left_out(self, path, full):
         # Without keys that need others.
         free = {"link[0].arrival_cv": None, "link[0].service_cv": None}
+        free |= {"sync.inner_steps": None, "sync.policy": "bsp"}
         plain = full.replace({"workload.parallel": {"tensor": 2}, **free})
         assert same(plain.replace({path: FIELDS[path].default}), plain.replace({path: None}))
 

@@ -131,13 +131,18 @@ def law_of_delay(delay: Delay) -> Quantiles:
             "the delay of a message takes single values with a probability of their own, and"
             f" {rounds:,} rounds of them add up"
         )
+    return sum_of_many(one, rounds)
+
+
+def sum_of_many(law: Quantiles, number: int) -> Quantiles:
+    """The law of the sum of so many independent draws of a law, by doubling their number."""
     found: Quantiles = Constant(0.0)
-    while rounds:
-        if rounds & 1:
-            found = _sum(found, one)
-        rounds >>= 1
-        if rounds:
-            one = _twice(one)
+    while number:
+        if number & 1:
+            found = _sum(found, law)
+        number >>= 1
+        if number:
+            law = _twice(law)
     return found
 
 

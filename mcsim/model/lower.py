@@ -28,6 +28,7 @@ from mcsim.model.plan import (
     identity_of,
     require_distinct,
 )
+from mcsim.model.rounds import of_rounds
 from mcsim.model.training import Training
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
@@ -59,8 +60,10 @@ def _lowered(scenario: Scenario) -> Plan:
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
     sites = tuple(SitePlan(name, identity_of(name)) for name in names)
+    inner = scenario.sync.inner_steps or 1
     groups = tuple(
-        _group(scenario, fleet, names.index(place[fleet.name])) for fleet in scenario.fleet
+        of_rounds(scenario, index, _group(scenario, fleet, names.index(place[fleet.name])))
+        for index, fleet in enumerate(scenario.fleet)
     )
     require_distinct("fleet", (group.name for group in groups))
     require_distinct("site", names)
@@ -75,7 +78,8 @@ def _lowered(scenario: Scenario) -> Plan:
             scenario.network,
             scenario.link,
             _gradient(scenario),
-            scenario.workload.overlap,
+            # Only behind the last of the inner steps.
+            scenario.workload.overlap / inner,
             sites,
             groups,
         )
@@ -106,8 +110,9 @@ def _lowered(scenario: Scenario) -> Plan:
         slow_sites=_slow([("site", jitter.slow_site)], [("site", jitter.shock_site)], clock),
         daily=_daily(jitter.daily, clock),
         division=division,
-        ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal),
+        ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal / inner),
     )
+    _require_alike(scenario, plan, inner)
     if training is not None:
         require_sequences(training)
         require_memory(scenario, training.memory())
@@ -131,6 +136,16 @@ def _require_steps(scenario: Scenario) -> None:
     if paths:
         message = "changes nothing: it keeps the factor of `step`, which is not given"
         raise ScenarioError("scenario", [Problem(path, message) for path in paths])
+
+
+def _require_alike(scenario: Scenario, plan: Plan, inner: int) -> None:
+    """Raise ScenarioError where the inner steps of a round are not alike and independent."""
+    if inner > 1 and plan.division is not None:
+        message = "of a model that is divided among devices are not available in this version"
+        raise scenario.error([Problem("sync.inner_steps", message)])
+    if inner > 1 and (plan.is_disturbed or plan.slow_sites):
+        message = "with slow states, shocks or a daily swing are not available in this version"
+        raise scenario.error([Problem("sync.inner_steps", message)])
 
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:

@@ -100,10 +100,12 @@ _MOST_PIECES = 20
 def _head(dataset: xr.Dataset) -> str:
     attrs = dataset.attrs
     devices = int(dataset.group_devices.sum())
+    inner = int(attrs.get("inner_steps", 1))
+    what = "steps" if inner == 1 else f"rounds of {inner:,} steps"
     steps = int(attrs["steps_done"])
     return (
         f"{attrs['scenario_name']}: {devices:,} devices in {dataset.sizes['group']} group(s) at"
-        f" {dataset.sizes['site']} site(s); {steps:,} steps of each of"
+        f" {dataset.sizes['site']} site(s); {steps:,} {what} of each of"
         f" {dataset.sizes['replicate']} cluster(s), seed {attrs['seed']}"
     )
 

@@ -153,6 +153,20 @@ class Fleet(Part):
 class Sync(Part):
     """How devices wait for each other."""
 
-    later = MappingProxyType({"wait_for": "backup replicas", "inner_steps": "local SGD"})
+    later = MappingProxyType({"wait_for": "backup replicas"})
 
-    policy: str = fields.choice("bsp: everybody waits for the slowest", ("bsp",), default="bsp")
+    policy: str = fields.choice(
+        "`bsp`: everybody waits for the slowest, in each step; `local-sgd`, `diloco`: once in"
+        " `inner_steps`, so that a step of the result is a round of so many",
+        ("bsp", "local-sgd", "diloco"),
+        default="bsp",
+    )
+    inner_steps: int | None = fields.integer(
+        "steps between two collectives", default=None, at_least=1, at_most=1_000_000
+    )
+
+    def faults(self) -> Iterable[tuple[str, str]]:
+        if self.policy == "bsp" and self.inner_steps not in (None, UNREADABLE):
+            yield "inner_steps", 'changes nothing with "bsp"; take policy = "local-sgd"'
+        if self.policy in ("local-sgd", "diloco") and self.inner_steps is None:
+            yield "inner_steps", f'is missing: "{self.policy}" meets once in so many steps'
