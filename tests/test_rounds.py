@@ -19,7 +19,9 @@ from mcsim.laws import (
     WeightedLaw,
 )
 from mcsim.model.arrival import NotExact
+from mcsim.model.estimate import explain
 from mcsim.model.rounds import mean_of
+from mcsim.results import summarise
 
 N, H, SIGMA = 1_000, 16, 0.05
 Z = ndtri(((np.arange(1_000_000) + 0.5) / 1_000_000) ** (1 / N)).mean()
@@ -105,6 +107,12 @@ def test_stalls_of_a_round_add_up():
     error = float(found.overall_step_time_mean_stderr)
     assert abs(float(found.overall_step_time_mean) - H * 1.5) < 5 * error
     assert found.step_time_std.item() == pytest.approx(0.5 * np.sqrt(H), rel=0.02)
+
+
+def test_check_and_summary_say_what_a_step_is():
+    one = local(jittery(step=GAUSSIAN), steps=10)
+    assert "local-sgd       a step, here, is a round of 16 inner steps" in explain(one)
+    assert "10 rounds of 16 steps of each" in summarise(mcsim.run(one))
 
 
 def test_the_collective_is_paid_once_a_round():

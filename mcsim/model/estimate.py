@@ -177,6 +177,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         "",
         groups,
         "",
+        *_rounds(scenario),
         *_disturbances(plan),
         *_division(scenario, plan),
         *_network(plan, scenario.workload.gradient),
@@ -196,6 +197,14 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         *(f"note: {remark}" for remark in _remarks(scenario, plan)),
     ]
     return "\n".join(lines)
+
+
+def _rounds(scenario: Scenario) -> list[str]:
+    """What a step is, if not one."""
+    inner = scenario.sync.inner_steps or 1
+    if inner == 1:
+        return []
+    return [f"{scenario.sync.policy:<15} a step, here, is a round of {inner:,} inner steps"]
 
 
 def _division(scenario: Scenario, plan: Plan) -> list[str]:
