@@ -16,13 +16,15 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mcsim.engine import arrivals_of, times_of
+from mcsim.engine import SampledEngine, arrivals_of, times_of
 from mcsim.laws import FloatArray
 from mcsim.model.causes import CAUSES, Disturbances
 from mcsim.results import label_explanation
 from mcsim.scenario import Scenario
 from mcsim.threads import available_threads
 
+_TILE = 1024
+"""Steps that are sampled at a time."""
 BATCHES = 10
 """Of the steps of a cluster, each explained by itself: for the errors given the cluster."""
 
@@ -43,7 +45,11 @@ def explain(
     causes = Disturbances(scenario)
     plan = causes.plan
     barriers = {some: causes.barrier(some) for some in _subsets(causes.of_network)}
-    batches = np.array_split(np.arange(plan.steps), min(BATCHES, plan.steps))
+    batches = [
+        range(number * plan.steps // BATCHES, (number + 1) * plan.steps // BATCHES)
+        for number in range(BATCHES)
+    ]
+    batches = [batch for batch in batches if batch]
     devices = _subsets(causes.of_devices)
     mean: dict[Coalition, FloatArray] = {
         a | b: np.empty((plan.replicates, len(batches))) for a in devices for b in barriers
@@ -52,10 +58,16 @@ def explain(
 
     def sample(some: Coalition, replicate: int) -> None:
         sampled = causes.devices(some)
-        arrivals = arrivals_of(sampled, replicate)
-        for others, barrier in barriers.items():
-            time = times_of(replace(sampled, barrier=barrier), replicate, arrivals)
-            mean[some | others][replicate] = [time[batch].mean() for batch in batches]
+        plans = {others: replace(sampled, barrier=barrier) for others, barrier in barriers.items()}
+        drawn = SampledEngine(sampled).draw(replicate)
+        for number, batch in enumerate(batches):
+            total = dict.fromkeys(plans, 0.0)
+            for first in batch[::_TILE]:
+                arrivals = arrivals_of(drawn, first, min(_TILE, batch.stop - first))
+                for others, one in plans.items():
+                    total[others] += float(times_of(one, replicate, first, arrivals).sum())
+            for others, seconds in total.items():
+                mean[some | others][replicate, number] = seconds / len(batch)
 
     with ThreadPoolExecutor(threads or available_threads(), "mcsim") as pool:
         for _ in pool.map(sample, *zip(*tasks, strict=True)):

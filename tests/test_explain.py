@@ -170,6 +170,15 @@ def test_the_command_prints_and_writes_it(tmp_path):
     assert mcsim.load(output) == mcsim.load(file)
 
 
+def test_what_takes_more_than_a_day_is_refused(tmp_path):
+    file = tmp_path / "three.toml"
+    file.write_text(three_sites().replace({"run.steps": 4_000_000_000}).to_toml())
+    done = CliRunner().invoke(main, ["explain", str(file)])
+    assert done.exit_code == 2
+    assert "more than a day" in done.stderr
+    assert "--force" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

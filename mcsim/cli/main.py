@@ -224,13 +224,19 @@ def run(
 
 def _require_room(scenario: Scenario, paths: list[Path], who: Hands, shards: int) -> None:
     from mcsim.batch import threads_of
+
+    threads = threads_of(who.executor, who.threads)
+    _refuse_beyond(scenario, threads, _directory(paths[0]), shards / len(paths), who.workers)
+
+
+def _refuse_beyond(
+    scenario: Scenario, threads: int, directory: Path, shards: float, workers: int
+) -> None:
+    """Raise ScenarioError where a run, or one of so many shards of it, is too large."""
     from mcsim.model import lower
     from mcsim.model.limits import beyond
 
-    threads = threads_of(who.executor, who.threads)
-    each = shards / len(paths)
-    directory = _directory(paths[0])
-    excess = list(beyond(lower(scenario), threads, directory, each, who.workers))
+    excess = list(beyond(lower(scenario), threads, directory, shards, workers))
     if excess:
         raise scenario.error(
             [Problem("", f"{one}; --force runs it all the same") for one in excess]
@@ -241,6 +247,7 @@ def _require_room(scenario: Scenario, paths: list[Path], who: Hands, shards: int
 @_scenario_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
 @click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
+@click.option("--force", is_flag=True, help="Even if a day is likely too small.")
 def explain(
     scenario: str,
     settings: dict[str, str],
@@ -248,6 +255,7 @@ def explain(
     engine: str | None,
     output: Path | None,
     threads: int | None,
+    force: bool,
 ) -> None:
     """Say what each cause of lost time costs in SCENARIO.
 
@@ -255,11 +263,17 @@ def explain(
     """
     from mcsim.api import explain as explain_scenario
     from mcsim.cli.progress import ProgressLine
+    from mcsim.model.causes import Disturbances
     from mcsim.results import check_output, summarise_explanation, write
+    from mcsim.threads import available_threads
 
     asked = _load(scenario, settings, seed, engine)
     if output is not None:
         _as_usage(check_output, output)
+    if not force:
+        sets = 2 ** len(Disturbances(asked).of_devices)
+        sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
+        _refuse_beyond(sampled, threads or available_threads(), _directory(output), 1 / sets, 0)
     with ProgressLine(sys.stderr, "tasks") as progress:
         dataset = explain_scenario(asked, threads=threads, progress=progress.update)
     if output is not None:

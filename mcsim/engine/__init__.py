@@ -1,7 +1,7 @@
 """How steps are sampled, fast: addressed random numbers, two engines, sums in a fixed order."""
 
 from mcsim.engine.engines import engine_of, step_law
-from mcsim.engine.sampled import arrivals_of, times_of
+from mcsim.engine.sampled import SampledEngine, arrivals_of, times_of
 from mcsim.engine.selfcheck import SelfCheck, check_by_law
 from mcsim.engine.simulate import Progress, simulate
 from mcsim.engine.steps import Engine
@@ -15,6 +15,7 @@ __all__ = [
     "FoundTarget",
     "OverlapError",
     "Progress",
+    "SampledEngine",
     "SelfCheck",
     "Span",
     "Tally",

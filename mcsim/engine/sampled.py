@@ -37,8 +37,6 @@ _MAX_KEPT = 1 << 20
 """Kept devices of a group that are looked at together: bounds the memory of a thread."""
 _PILOT = 64
 """Steps from which a depth is chosen to begin with."""
-_TILE = 1024
-"""Steps that are sampled at a time where all of a replicate are asked for."""
 _FEW = 8
 """Steps that take as long one by one as some hundred together."""
 
@@ -101,23 +99,15 @@ class _Finder:
 _HERE = _Finder()
 
 
-def arrivals_of(plan: Plan, replicate: int) -> Arrivals:
-    """The last arrivals of all steps of a replicate."""
-    drawn = SampledEngine(plan).draw(replicate)
-    tiles = range(0, plan.steps, _TILE)
+def arrivals_of(drawn: SampledReplicate, first: int, count: int) -> Arrivals:
+    """The last arrivals of some steps of a replicate."""
     with np.errstate(**OVERFLOW):
-        parts = [
-            _arrivals(drawn.cluster, first, min(_TILE, plan.steps - first), drawn.start)
-            for first in tiles
-        ]
-    ready, culprit, draw, busy, device = map(np.concatenate, zip(*parts, strict=True))
-    return ready, culprit, draw, busy, device
+        return _arrivals(drawn.cluster, first, count, drawn.start)
 
 
-def times_of(plan: Plan, replicate: int, arrivals: Arrivals) -> FloatArray:
-    """The times of all steps of a replicate, s, where devices arrive so; shape (steps,)."""
-    ready, culprit, draw, busy, device = arrivals
-    return ended(plan, replicate, 0, ready, culprit, draw, busy, device).time
+def times_of(plan: Plan, replicate: int, first: int, arrivals: Arrivals) -> FloatArray:
+    """The times of the steps from `first` on, s, where devices arrive so; shape (steps,)."""
+    return ended(plan, replicate, first, *arrivals).time
 
 
 def start_of(cluster: Cluster) -> int:
