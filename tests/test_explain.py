@@ -100,9 +100,17 @@ def test_the_parts_add_up_to_what_is_lost(explained):
 
 def test_what_is_not_there_costs_nothing(explained):
     found = cost(explained)
-    assert [cause for cause in CAUSES if found[cause] == 0] == ["slow-states"]
-    assert all(value > 0 for cause, value in found.items() if cause != "slow-states")
-    assert cost(explained, "alone")["slow-states"] == 0
+    absent = ["places", "slow-states"]
+    assert [cause for cause in CAUSES if found[cause] == 0] == absent
+    assert all(value > 0 for cause, value in found.items() if cause not in absent)
+    assert [cost(explained, "alone")[cause] for cause in absent] == [0, 0]
+
+
+def test_places_are_not_specimens():
+    jitter = {"node": constant(1.1), "rack": constant(1.2), "site": constant(1.25)}
+    found = cost(mcsim.explain(scenario({"count": 4, "jitter": jitter}, steps=2)))
+    assert found["places"] == pytest.approx(1.1 * 1.2 * 1.25 - 1, rel=1e-12)
+    assert found["specimens"] == 0
 
 
 def test_equal_causes_cost_the_same():

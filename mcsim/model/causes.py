@@ -1,9 +1,10 @@
 """What a step loses time to, cause by cause: each can be taken away, alone or with others.
 
-Taken away: generations, all devices take the time of perfectly balanced work; specimens, jitter,
-slow states and stalls, the factor is 1 and the stall 0; the network inside sites, it takes no time;
-of links, the distance with all latencies and random delays, the bandwidth with other traffic, the
-packets that are lost, and what wear does for spells of time (flaps, lanes, slow spells).
+Taken away: generations, all devices take the time of perfectly balanced work; specimens, places,
+jitter, slow states and stalls, the factor is 1 and the stall 0; the network inside sites, it takes
+no time; of links, the distance with all latencies and random delays, the bandwidth with other
+traffic, the packets that are lost, and what wear does for spells of time (flaps, lanes, slow
+spells).
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from mcsim.scenario.network import Link
 OF_DEVICES: Mapping[str, str] = MappingProxyType(
     {
         "generations": "equal work on unequal devices",
-        "specimens": "slow devices, nodes, racks, sites: drawn once",
+        "specimens": "slow devices, drawn once",
+        "places": "slow nodes, racks and sites, drawn once",
         "jitter": "each device, step by step",
         "slow-states": "slow for a while, shocks, time of day",
         "stalls": "what is added to a step",
@@ -47,7 +49,7 @@ class Disturbances:
     """The causes of a scenario. Raises ScenarioError for what cannot be taken apart."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self.plan = lower(scenario)
+        self.plan = replace(lower(scenario), keep="summary")
         if self.plan.division is not None:
             message = "a model that is divided among devices cannot be explained yet"
             raise scenario.error([Problem("workload.parallel", message)])
@@ -75,7 +77,9 @@ class Disturbances:
         if "generations" not in causes:
             group = replace(group, compute=self.plan.ideal_step_time)
         if "specimens" not in causes:
-            group = replace(group, persistent=None, node=None, rack=None, site_factor=None)
+            group = replace(group, persistent=None)
+        if "places" not in causes:
+            group = replace(group, node=None, rack=None, site_factor=None)
         if "jitter" not in causes:
             group = replace(group, step=None, correlation=0.0)
         if "slow-states" not in causes:
