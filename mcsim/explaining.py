@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -42,6 +43,8 @@ def explain(
     progress: called with the tasks done and all tasks. Raises ScenarioError, and SimulationError
     where times overflow.
     """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
     causes = Disturbances(scenario)
     plan = causes.plan
     barriers = {some: causes.barrier(some) for some in _subsets(causes.of_network)}
@@ -56,6 +59,8 @@ def explain(
     }
     done, tasks = 0, [(some, one) for some in devices for one in range(plan.replicates)]
 
+    stopped = threading.Event()
+
     def sample(some: Coalition, replicate: int) -> None:
         sampled = causes.devices(some)
         plans = {others: replace(sampled, barrier=barrier) for others, barrier in barriers.items()}
@@ -63,6 +68,8 @@ def explain(
         for number, batch in enumerate(batches):
             total = dict.fromkeys(plans, 0.0)
             for first in batch[::_TILE]:
+                if stopped.is_set():
+                    return
                 arrivals = arrivals_of(drawn, first, min(_TILE, batch.stop - first))
                 for others, one in plans.items():
                     total[others] += float(times_of(one, replicate, first, arrivals).sum())
@@ -70,13 +77,21 @@ def explain(
                 mean[some | others][replicate, number] = seconds / len(batch)
 
     with ThreadPoolExecutor(threads or available_threads(), "mcsim") as pool:
-        for _ in pool.map(sample, *zip(*tasks, strict=True)):
-            done += 1
-            if progress is not None:
-                progress(done, len(tasks))
+        try:
+            for _ in pool.map(sample, *zip(*tasks, strict=True)):
+                done += 1
+                if progress is not None:
+                    progress(done, len(tasks))
+        except BaseException:
+            # Whoever interrupts does not wait for all that is under way.
+            stopped.set()
+            raise
     every = (*causes.of_devices, *causes.of_network)
     costs = _costs(every, mean)
-    return label_explanation(scenario, plan.ideal_step_time, mean[frozenset(every)], costs, CAUSES)
+    sizes = np.array([len(batch) for batch in batches])
+    return label_explanation(
+        scenario, plan.ideal_step_time, mean[frozenset(every)], costs, CAUSES, sizes
+    )
 
 
 def _subsets(causes: Sequence[str]) -> list[Coalition]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import mcsim
 from mcsim.cli import main
 from mcsim.explaining import shapley
 from mcsim.model.causes import CAUSES
+from mcsim.results import summarise
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 
@@ -164,7 +169,8 @@ def test_the_command_prints_and_writes_it(tmp_path):
     done = CliRunner().invoke(main, ["explain", str(file), "-o", str(output)])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert lines[2].startswith("a step without any of it")
+    assert lines[0] == "three: 120 devices; 20 steps of each of 3 cluster(s), seed 0"
+    assert lines[4].startswith("a step without any of it")
     assert any(line.startswith("bandwidth: ") for line in lines)
     with mcsim.open(output) as dataset:
         assert list(dataset.cause.to_numpy()) == list(CAUSES)
@@ -173,9 +179,58 @@ def test_the_command_prints_and_writes_it(tmp_path):
         drawn = CliRunner().invoke(main, ["plot", str(output), "-o", str(tmp_path / picture)])
         assert drawn.exit_code == 0, drawn.output
         assert (tmp_path / picture).stat().st_size > 5_000
+    again = CliRunner().invoke(main, ["explain", str(file), "-o", str(output)])
+    assert again.exit_code == 0
+    mcsim.write(mcsim.run(mcsim.load(file)), tmp_path / "run.nc")
+    refused = CliRunner().invoke(main, ["explain", str(file), "-o", str(tmp_path / "run.nc")])
+    assert refused.exit_code == 2
+    assert "is the result of a run; it is not replaced" in refused.stderr
     shown = CliRunner().invoke(main, ["show", str(output)])
     assert shown.stdout == done.stdout
     assert mcsim.load(output) == mcsim.load(file)
+
+
+def test_the_clock_is_that_of_the_whole_scenario():
+    """Shocks befall as many steps without the network, which makes steps 20 s long, as with it."""
+    table = three_sites().to_dict()
+    table["site"], table["fleet"] = table["site"][:1], table["fleet"][:1]
+    del table["link"]
+    table["fleet"][0] |= {"count": 8, "compute": 1.0}
+    del table["fleet"][0]["jitter"]
+    table["network"]["site"]["bandwidth"] = 1e9
+    table["workload"]["overlap"] = 0.0
+    table["run"] = {"steps": 20_000, "replicates": 2}
+    table["jitter"] = {"shock": {"every": 1000.0, "factor": constant(3.0)}}
+    found = mcsim.explain(mcsim.Scenario.from_dict(table))
+    clock = 1.0 + cost(found)["inside"]
+    assert clock > 15
+    expected = 2 * (1 - np.exp(-8 * clock / 1000))
+    for form in ("alone", "removed"):
+        error = float(found[f"overall_{form}_time_stderr"].sel(cause="slow-states"))
+        assert abs(cost(found, form)["slow-states"] - expected) < 6 * error
+
+
+@pytest.mark.parametrize("steps", [1, 11, 25])
+def test_all_steps_count_alike(steps):
+    one = three_sites().replace({"run.steps": steps, "run.engine": "sampled"})
+    mean = mcsim.explain(one).step_time_mean
+    np.testing.assert_allclose(mean, mcsim.run(one).step_time_mean, rtol=1e-12)
+
+
+def test_an_error_that_is_not_known_is_no_small_one():
+    one = scenario({"count": 9, "jitter": {"step": LOGNORMAL}}, steps=1)
+    said = summarise(mcsim.explain(one))
+    assert said.count("unknown") == 2
+    assert "take several (run.replicates)" in said
+
+
+def test_an_interrupted_explanation_ends_soon():
+    long = scenario({"count": 50, "jitter": {"step": LOGNORMAL}}, steps=30_000_000)
+    start = time.monotonic()
+    threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        mcsim.explain(long, threads=2)
+    assert time.monotonic() - start < 20
 
 
 def test_what_takes_more_than_a_day_is_refused(tmp_path):
@@ -192,6 +247,8 @@ def test_what_takes_more_than_a_day_is_refused(tmp_path):
     [
         ({"workload.parallel.pipeline": 2}, "divided among devices"),
         ({"run.target_relative_error": 0.01}, "target_relative_error"),
+        ({"run.engine": "exact"}, "explain samples"),
+        ({"run.target": "cuda"}, "on the processor"),
     ],
 )
 def test_what_cannot_be_taken_apart_is_refused(tmp_path, changes, said):

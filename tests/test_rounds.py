@@ -20,6 +20,7 @@ from mcsim.laws import (
 )
 from mcsim.model.arrival import NotExact
 from mcsim.model.estimate import explain
+from mcsim.model.hazard import has_atoms
 from mcsim.model.rounds import mean_of
 from mcsim.results import summarise
 
@@ -101,6 +102,17 @@ def test_the_mean_of_draws_has_the_law_of_draws(law):
     np.testing.assert_allclose(found.survival(found.quantile(s)), s, rtol=1e-3)
 
 
+@pytest.mark.parametrize("number", [2, 5, 7, 16, 1000])
+def test_sums_of_uniforms_have_no_atoms(number):
+    for low, high in ((0.5, 1.5), (0.9, 1.1), (0.0, 1.0)):
+        law = mean_of(Uniform(low, high), number)
+        assert not has_atoms(law)
+    uniform = {"law": "uniform", "low": 0.5, "high": 1.5}
+    one = local(jittery(step=uniform), inner=number, steps=2_000)
+    exact, sampled = (mcsim.run(one.replace({"run.engine": e})) for e in ("exact", "sampled"))
+    assert exact.attrs["self_check"] == sampled.attrs["self_check"] == "passed"
+
+
 def test_stalls_of_a_round_add_up():
     fleet = {"count": 1, "jitter": {"stall": {"law": "exponential", "mean": 0.5}}}
     found = mcsim.run(local(fleet, steps=50_000))
@@ -131,6 +143,7 @@ def test_the_collective_is_paid_once_a_round():
         ({"sync.policy": "bsp"}, "sync.inner_steps", "changes nothing"),
         ({"sync.inner_steps": None}, "sync.inner_steps", "is missing"),
         ({"fleet[0].jitter.correlation": 0.5}, "fleet[0].jitter.correlation", "draw anew"),
+        ({"jitter.correlation": 0.5}, " jitter.correlation", "draw anew"),
         ({"fleet[0].jitter.step": {"law": "mixture", "parts": [
             {"weight": 0.5, "law": "constant", "value": 1},
             {"weight": 0.5, "law": "lognormal", "mean": 1, "cv": 0.1}]}},

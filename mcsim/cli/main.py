@@ -259,7 +259,8 @@ def explain(
 ) -> None:
     """Say what each cause of lost time costs in SCENARIO.
 
-    The same clusters and steps are sampled with every set of causes: so many times 2^causes.
+    The same clusters and steps are sampled with every set of causes of the devices, on the
+    processor, whatever run.keep says; what is done is lost where it is interrupted.
     """
     from mcsim.api import explain as explain_scenario
     from mcsim.cli.progress import ProgressLine
@@ -270,6 +271,7 @@ def explain(
     asked = _load(scenario, settings, seed, engine)
     if output is not None:
         _as_usage(check_output, output)
+        _require_no_run(output)
     if not force:
         sets = 2 ** len(Disturbances(asked).of_devices)
         sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
@@ -280,6 +282,17 @@ def explain(
         write(dataset, output)
         say(f"wrote {output}")
     click.echo(summarise_explanation(dataset))
+
+
+def _require_no_run(output: Path) -> None:
+    """Fail where a file is the result of a run, which would be lost."""
+    from mcsim.api import open as open_result
+
+    if not output.exists() or output.stat().st_size == 0:
+        return
+    with open_result(output) as there:
+        if "cause" not in there.sizes:
+            raise Failure(f"mcsim: {output}: is the result of a run; it is not replaced", USAGE)
 
 
 @main.command()

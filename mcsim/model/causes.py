@@ -4,7 +4,8 @@ Taken away: generations, all devices take the time of perfectly balanced work; s
 jitter, slow states and stalls, the factor is 1 and the stall 0; the network inside sites, it takes
 no time; of links, the distance with all latencies and random delays, the bandwidth with other
 traffic, the packets that are lost, and what wear does for spells of time (flaps, lanes, slow
-spells).
+spells). What is given in time befalls as many steps as with all causes: the clock stays that of the
+whole scenario, so that no cause is paid for by another's making steps longer.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class Disturbances:
         if self.plan.division is not None:
             message = "a model that is divided among devices cannot be explained yet"
             raise scenario.error([Problem("workload.parallel", message)])
+        if self.plan.engine == "exact" or scenario.run.target == "cuda":
+            key = "engine" if self.plan.engine == "exact" else "target"
+            message = "explain samples, on the processor; take this away"
+            raise scenario.error([Problem(f"run.{key}", message)])
         if self.plan.target is not None:
             message = "explain takes the steps and replicates that are given; take this away"
             raise scenario.error([Problem("run.target_relative_error", message)])
@@ -96,7 +101,7 @@ class Disturbances:
         if self._scenario.link:
             links = tuple(_link(link, causes) for link in self._scenario.link)
             if links != tuple(map(aged, self._scenario.link)):
-                changed = lower(replace(self._scenario, link=links)).barrier
+                changed = lower(replace(self._scenario, link=links), self.plan.clock).barrier
                 assert changed is not None
                 barrier = changed
         if "inside" in causes:

@@ -42,20 +42,21 @@ MOST_STEPS, MOST_REPLICATES = 10_000_000, 10_000
 """Where a run with a target stops, if it is not said."""
 
 
-def lower(scenario: Scenario) -> Plan:
+def lower(scenario: Scenario, clock: float | None = None) -> Plan:
     """All that an engine needs to know of a scenario.
 
+    clock: s, in which what is given in time is looked at once; default: an undisturbed step.
     Sites without devices take no part. Raises ScenarioError where the sites of the devices are
     not connected, where they do not divide as the model is to be, or where two names have the same
     identity.
     """
     try:
-        return _lowered(scenario)
+        return _lowered(scenario, clock)
     except ScenarioError as error:
         raise scenario.error(error.problems) from None
 
 
-def _lowered(scenario: Scenario) -> Plan:
+def _lowered(scenario: Scenario, clock: float | None) -> Plan:
     known = [site.name for site in scenario.site] or [DEFAULT_SITE]
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
@@ -84,7 +85,7 @@ def _lowered(scenario: Scenario) -> Plan:
             groups,
         )
     # What links suffer in time needs the clock, which needs the links as they are undisturbed.
-    clock = clock_of(groups, len(sites), barrier, division)
+    clock = clock or clock_of(groups, len(sites), barrier, division)
     if barrier is not None:
         (barrier,) = timed([barrier], 1, scenario.link, clock)
     if division is not None:

@@ -77,13 +77,15 @@ class MeanOf(Law):
         return self.sum.jumps()
 
     def knots(self) -> FloatArray:
-        return self.sum.knots() / self.number
+        # Of the sum only the ends: nothing between them has a probability of its own.
+        ends = self.law.knots()
+        return ends[[ends.argmin(), ends.argmax()]] if ends.size else ends
 
 
 @lru_cache(maxsize=64)
 def _sum(law: Law, number: int) -> Quantiles:
     if has_atoms(law):
-        raise NotExact("it takes single values with a probability of their own")
+        raise NotExact("there are single values with a probability of their own")
     return sum_of_many(law, number)
 
 
@@ -92,11 +94,17 @@ def of_rounds(scenario: Scenario, index: int, group: Group) -> Group:
     number = scenario.sync.inner_steps or 1
     if number == 1:
         return group
+    own = scenario.fleet[index].jitter
+
+    def path(key: str) -> str:
+        is_own = own is not None and getattr(own, key) is not None
+        return f"fleet[{index}].jitter.{key}" if is_own else f"jitter.{key}"
+
     if group.correlation > 0.0:
         message = "is not available with inner steps yet, which all draw anew"
-        raise scenario.error([Problem(f"fleet[{index}].jitter.correlation", message)])
-    step = _averaged(scenario, f"fleet[{index}].jitter.step", group.step, number)
-    stall = _averaged(scenario, f"fleet[{index}].jitter.stall", group.stall, number)
+        raise scenario.error([Problem(path("correlation"), message)])
+    step = _averaged(scenario, path("step"), group.step, number)
+    stall = _averaged(scenario, path("stall"), group.stall, number)
     if stall is not None:
         stall = Multiple(stall, number)
     return replace(group, compute=group.compute * number, step=step, stall=stall)
@@ -106,7 +114,8 @@ def _averaged(scenario: Scenario, path: str, law: Law | None, number: int) -> La
     try:
         return None if law is None else mean_of(law, number)
     except NotExact as impossible:
-        message = f"{number:,} inner steps have no law that can be tabulated: {impossible}"
+        message = f"{number:,} inner steps have no law that can be tabulated: {impossible};"
+        message += " take a law without them, as a lognormal one of the same mean and cv"
         raise scenario.error([Problem(path, message)]) from None
 
 

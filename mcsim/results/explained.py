@@ -8,6 +8,7 @@ from importlib import metadata
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from mcsim.laws import FloatArray
 from mcsim.results.label import provenance_of
@@ -29,11 +30,12 @@ def label_explanation(
     time: FloatArray,
     costs: Mapping[str, FloatArray],
     causes: Mapping[str, str],
+    steps: NDArray[np.int64],
 ) -> xr.Dataset:
     """The Dataset of an explanation.
 
     ideal: s. time: shape (replicates, batches), s, of steps. costs: by the names of FORMS, shape
-    (causes, replicates, batches), s. causes: their names, and what they are.
+    (causes, replicates, batches), s. causes: their names, and what they are. steps: of each batch.
     """
     variables = {
         "ideal_step_time": xr.Variable(
@@ -45,9 +47,9 @@ def label_explanation(
             },
         )
     }
-    variables |= _with_errors("step_time_mean", (), time[None], "mean step time")
+    variables |= _with_errors("step_time_mean", (), time[None], steps, "mean step time")
     for form, what in FORMS.items():
-        variables |= _with_errors(f"{form}_time", ("cause",), costs[form], what)
+        variables |= _with_errors(f"{form}_time", ("cause",), costs[form], steps, what)
     history = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     attrs = provenance_of(
         scenario,
@@ -67,18 +69,28 @@ def label_explanation(
             {"units": "1", "long_name": "number of the drawn cluster"},
         ),
     }
-    return xr.Dataset(variables, coordinates, attrs | {"completeness": "complete"})
+    sizes = {
+        "completeness": "complete",
+        "devices": np.int64(sum(group.count for group in scenario.fleet)),
+        "steps_done": np.int64(steps.sum()),
+        "replicates_done": np.int64(len(time)),
+    }
+    return xr.Dataset(variables, coordinates, attrs | sizes)
 
 
 def _with_errors(
-    name: str, dims: tuple[str, ...], values: FloatArray, long_name: str
+    name: str,
+    dims: tuple[str, ...],
+    values: FloatArray,
+    steps: NDArray[np.int64],
+    long_name: str,
 ) -> dict[str, xr.Variable]:
     """An estimate of each cluster and over all, with its error. values: (n, replicates, batches).
 
     Of several clusters the error is that of their means, which holds the error inside each; of one
     it is given the cluster, from the batches of its steps.
     """
-    each = values.mean(axis=2)
+    each = np.average(values, axis=2, weights=steps)
     units = each if each.shape[1] > 1 else values[:, 0]
     number = units.shape[1]
     error = np.full(len(values), np.nan)
@@ -111,7 +123,15 @@ def present(dataset: xr.Dataset) -> list[xr.Dataset]:
 def summarise_explanation(dataset: xr.Dataset) -> str:
     """The table of what each cause costs, largest first, and how it adds up."""
     ideal, (mean, mean_error) = float(dataset.ideal_step_time), estimate(dataset, "step_time_mean")
-    rows = [["a step without any of it", "", "", *with_error(ideal, 0.0), _share(ideal, mean)]]
+    attrs = dataset.attrs
+    inner, clusters = int(attrs["inner_steps"]), int(attrs["replicates_done"])
+    step = "a step" if inner == 1 else f"a round of {inner:,} steps"
+    head = (
+        f"{attrs['scenario_name']}: {int(attrs['devices']):,} devices;"
+        f" {int(attrs['steps_done']):,} {'steps' if inner == 1 else 'rounds'} of each of"
+        f" {clusters} cluster(s), seed {attrs['seed']}"
+    )
+    rows = [[f"{step} without any of it", "", "", *with_error(ideal, 0.0), _share(ideal, mean)]]
     for one in present(dataset):
         cost, error = estimate(one, "shapley_time")
         rows.append(
@@ -119,17 +139,27 @@ def summarise_explanation(dataset: xr.Dataset) -> str:
                 f"{one.cause.item()!s}: {one.cause_description.item()!s}",
                 f"{float(one.overall_alone_time):.4g}",
                 f"{float(one.overall_removed_time):.4g}",
-                *with_error(cost, error),
+                *_known(cost, error),
                 _share(cost, mean),
             ]
         )
-    rows.append(["a step", "", "", *with_error(mean, mean_error), _share(mean, mean)])
-    header = ["what a step takes, s", "alone", "removed", "Shapley", "std. error", "of the step"]
+    rows.append([step, "", "", *_known(mean, mean_error), _share(mean, mean)])
+    header = [f"what {step} takes, s", "alone", "removed", "Shapley", "std. error", "of the step"]
     notes = (
         "alone: with this cause only, a step is longer by so much; removed: without it, shorter.\n"
         "Shapley: what it adds on average over all orders of the causes; these add up."
     )
-    return f"{table(header, rows)}\n\n{notes}"
+    if clusters == 1:
+        notes += (
+            "\nOf one cluster errors are those of its steps, too small where these remember each"
+            " other:\ntake several (run.replicates)."
+        )
+    return f"{head}\n\n{table(header, rows)}\n\n{notes}"
+
+
+def _known(value: float, error: float) -> tuple[str, str]:
+    """As `with_error`; an error that is not known is no small one."""
+    return with_error(value, error) if np.isfinite(error) else (f"{value:.4g}", "unknown")
 
 
 def _share(part: float, whole: float) -> str:

@@ -87,12 +87,12 @@ def _draw_explanation(axes: Axes, dataset: xr.Dataset) -> None:
         axes.text(left + seconds + 2 * error, row, f"  {seconds:.3g} s", va="center")
     for row, (one, (_, left, seconds, _)) in enumerate(zip(lost, rows[1:], strict=False), 1):
         axes.errorbar(left + seconds, row, xerr=2 * _error(one), color="black", capsize=3, lw=1)
-        for form, marker in (("alone", "|"), ("removed", "x")):
-            value = float(one[f"overall_{form}_time"])
-            label = {"alone": "with this cause only", "removed": "saved without it"}[form]
-            axes.plot(
-                left + value, row + 0.38, marker, color="black", label=label if row == 1 else None
-            )
+        alone, without = (float(one[f"overall_{form}_time"]) for form in ("alone", "removed"))
+        for value, marker, label in (
+            (ideal + alone, "|", "a step with this cause only"),
+            (whole - without, "x", "a step without it"),
+        ):
+            axes.plot(value, row + 0.38, marker, color="black", label=label if row == 1 else None)
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.invert_yaxis()
     axes.margins(x=0.15)

@@ -76,8 +76,10 @@ class Scenario(Part):
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the canonical text: equal for equal scenarios."""
-        return hashlib.sha256(self.to_toml().encode()).hexdigest()
+        """SHA-256 of the canonical text: equal for equal scenarios, wherever they are computed."""
+        table = self.to_dict()
+        table["run"]["target"] = Run.target
+        return hashlib.sha256(dumps(table).encode()).hexdigest()
 
     def error(self, problems: Iterable[Problem]) -> ScenarioError:
         """The error that something is wrong with it, with its file and lines where it has any."""
