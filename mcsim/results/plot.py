@@ -99,7 +99,7 @@ def _draw_explanation(axes: Axes, dataset: xr.Dataset) -> None:
     axes.set_xlim(left=0.0)
     axes.set_xlabel("time, s; bars: mean over all orders of the causes (Shapley), two std. errors")
     if lost:
-        axes.legend(loc="center left", bbox_to_anchor=(0.0, 0.35), frameon=False)
+        axes.legend(loc="upper right", frameon=False)
 
 
 def _error(one: xr.Dataset) -> float:
