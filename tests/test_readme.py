@@ -12,6 +12,7 @@ import pytest
 
 import mcsim
 from mcsim.model import lower
+from mcsim.model.causes import CAUSES
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -36,9 +37,24 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     assert mcsim.load("result.nc").run.steps == 500
 
 
-@pytest.mark.parametrize("shown", blocks("console"), ids=lambda shown: shown.split()[2])
-def test_the_command_prints_what_is_shown(shown):
-    command, _, expected = shown.partition("\n")
+EXPLAINED, SHOWN = blocks("console")
+
+
+def test_the_costs_of_causes_are_theirs():
+    command, *lines = EXPLAINED.splitlines()
+    assert command == "$ mcsim explain three-campus --set run.steps=500 --set run.replicates=4"
+    # The first of the four clusters.
+    one = mcsim.load("three-campus").replace({"run.steps": 500, "run.replicates": 1})
+    found = mcsim.explain(one)
+    rows = [line.split() for line in lines if line.partition(":")[0] in CAUSES]
+    assert len(rows) == int((found.overall_shapley_time != 0).sum())
+    for cause, *_, shapley, error, _, _ in rows:
+        cost = float(found.overall_shapley_time.sel(cause=cause.rstrip(":")))
+        assert cost == pytest.approx(float(shapley), abs=8 * float(error))
+
+
+def test_the_command_prints_what_is_shown():
+    command, _, expected = SHOWN.partition("\n")
     program, *arguments = shlex.split(command.removeprefix("$ "))
     found = subprocess.run(
         [Path(sys.executable).parent / program, *arguments],
@@ -79,7 +95,7 @@ def test_the_table_of_divided_models_is_theirs():
     names = ["compute", "tensor", "expert", "bubble", "data"]
     for name, devices, times, efficiency in rows:
         ideal, *spent, step = (float(t.removesuffix(" s")) for t in times.split(" | ")[1:])
-        found = mcsim.run(mcsim.load(name).replace({"run.steps": 4}))
+        found = mcsim.run(mcsim.load(name).replace({"run.steps": 2}))
         component = found.overall_component_time_mean.sel(component=names).to_numpy()
         component[0] -= float(found.undisturbed_step_time)
         assert int(found.group_devices.sum()) == int(devices.replace(",", ""))

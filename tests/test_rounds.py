@@ -102,7 +102,7 @@ def test_the_mean_of_draws_has_the_law_of_draws(law):
     np.testing.assert_allclose(found.survival(found.quantile(s)), s, rtol=1e-3)
 
 
-@pytest.mark.parametrize("number", [2, 5, 7, 16, 1000])
+@pytest.mark.parametrize("number", [2, 7, 64])
 def test_sums_of_uniforms_have_no_atoms(number):
     for low, high in ((0.5, 1.5), (0.9, 1.1), (0.0, 1.0)):
         law = mean_of(Uniform(low, high), number)
