@@ -44,6 +44,21 @@ _STEPS_OF_A_BLOCK = 64
 """Eights of steps that a block of threads counts, before it adds to the counts of all."""
 
 
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What goes wrong on the GPU, as an error that says what can be done."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith(("numba.cuda", "numba_cuda", "cuda.")):
+            raise
+        lines = [line.strip(" .:") for line in str(error).splitlines() if line.strip(" .:")]
+        what = ": ".join(lines[:2]) or type(error).__name__
+        begins = isinstance(error, ImportError)
+        happened = "no GPU of CUDA can be used" if begins else "the GPU failed"
+        raise TargetError(f"{happened}: {what}; --target cpu does without it") from error
+
+
 class Gpu:
     """A GPU of CUDA that samples for the threads of this process. Raises TargetError where there is
     none, and in all calls where it fails."""
@@ -60,6 +75,7 @@ class Gpu:
         self._kept: MutableMapping[object, dict[Hashable, Any]] = weakref.WeakKeyDictionary()
         self._of_thread = threading.local()
 
+    @_reported()
     def kept(
         self, cluster: Cluster, index: int, screened: GroupScreen, first: int, count: int
     ) -> tuple[IntArray, IntArray]:
@@ -67,14 +83,14 @@ class Gpu:
 
         Shapes (steps, capacity) and (steps,); see `candidates`.
         """
-        with _reported():
-            kept, _, number = self._find(cluster, index, screened, first, count)
-            codes = kept.copy_to_host(stream=self._own.stream)
-            self._own.stream.synchronize()
+        kept, _, number = self._find(cluster, index, screened, first, count)
+        codes = kept.copy_to_host(stream=self._own.stream)
+        self._own.stream.synchronize()
         codes = codes.astype(np.int64)
         codes[np.arange(codes.shape[1]) >= number[:, None]] = np.iinfo(np.int64).max
         return np.sort(codes, axis=1), number
 
+    @_reported()
     def contenders(
         self,
         cluster: Cluster,
@@ -85,18 +101,6 @@ class Gpu:
         count: int,
     ) -> Contenders:
         """What the processor has to score itself to find the last arrivals of some steps."""
-        with _reported():
-            return self._contenders(cluster, index, screened, tables, first, count)
-
-    def _contenders(
-        self,
-        cluster: Cluster,
-        index: int,
-        screened: GroupScreen,
-        tables: DeviceTables,
-        first: int,
-        count: int,
-    ) -> Contenders:
         own, stream = self._own, self._own.stream
         kept, kept_count, _ = self._find(cluster, index, screened, first, count)
         base = self._of(cluster, ("base", index), lambda: _single(cluster.base[index]))
@@ -224,6 +228,7 @@ class Gpu:
                 )
         return kept, kept_count
 
+    @_reported()
     def count(
         self,
         cluster: Cluster,
@@ -233,17 +238,6 @@ class Gpu:
         latest: FloatArray,
     ) -> Counted:
         """The counts of a group in some steps."""
-        with _reported():
-            return self._counted(cluster, index, tables, first, latest)
-
-    def _counted(
-        self,
-        cluster: Cluster,
-        index: int,
-        tables: DeviceTables,
-        first: int,
-        latest: FloatArray,
-    ) -> Counted:
         own, stream, group = self._own, self._own.stream, cluster.plan.groups[index]
         base = self._of(cluster, ("base", index), lambda: _single(cluster.base[index]))
         middle, last = np.median(cluster.base[index]), latest.max()
@@ -368,18 +362,3 @@ def _single(values: FloatArray) -> Any:
 def _power_of_two(value: float) -> float:
     """The next one, so that products with it are exact."""
     return float(2.0 ** np.ceil(np.log2(value))) if value > 0.0 else 1.0
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """What goes wrong on the GPU, as an error that says what can be done."""
-    try:
-        yield
-    except Exception as error:
-        if not type(error).__module__.startswith(("numba.cuda", "numba_cuda", "cuda.")):
-            raise
-        lines = [line.strip(" .:") for line in str(error).splitlines() if line.strip(" .:")]
-        what = ": ".join(lines[:2]) or type(error).__name__
-        begins = isinstance(error, ImportError)
-        happened = "no GPU of CUDA can be used" if begins else "the GPU failed"
-        raise TargetError(f"{happened}: {what}; --target cpu does without it") from error
