@@ -201,7 +201,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
 
 def _rounds(scenario: Scenario) -> list[str]:
     """What a step is, if not one."""
-    inner = scenario.sync.inner_steps or 1
+    inner = scenario.sync.steps_a_round
     if inner == 1:
         return []
     return [f"{scenario.sync.policy:<15} a step, here, is a round of {inner:,} inner steps"]

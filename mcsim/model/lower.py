@@ -61,7 +61,7 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
     sites = tuple(SitePlan(name, identity_of(name)) for name in names)
-    inner = scenario.sync.inner_steps or 1
+    inner = scenario.sync.steps_a_round
     groups = tuple(
         of_rounds(scenario, index, _group(scenario, fleet, names.index(place[fleet.name])))
         for index, fleet in enumerate(scenario.fleet)

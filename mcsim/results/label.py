@@ -230,7 +230,7 @@ def provenance_of(scenario: Scenario, title: str, history: str) -> dict[str, obj
         "scenario_hash": scenario.hash,
         "seed": np.uint64(scenario.run.seed),
         "sync_policy": scenario.sync.policy,
-        "inner_steps": np.int64(scenario.sync.inner_steps or 1),
+        "inner_steps": np.int64(scenario.sync.steps_a_round),
         "generator": GENERATOR,
         "library_versions": ", ".join([f"Python {platform.python_version()}", *libraries]),
     }

@@ -165,6 +165,11 @@ class Sync(Part):
         "steps between two collectives", default=None, at_least=1, at_most=1_000_000
     )
 
+    @property
+    def steps_a_round(self) -> int:
+        """Steps from one collective to the next."""
+        return self.inner_steps or 1
+
     def faults(self) -> Iterable[tuple[str, str]]:
         if self.policy == "bsp" and self.inner_steps not in (None, UNREADABLE):
             yield "inner_steps", 'changes nothing with "bsp"; take policy = "local-sgd"'
