@@ -265,7 +265,7 @@ def explain(
     from mcsim.api import explain as explain_scenario
     from mcsim.cli.progress import ProgressLine
     from mcsim.model.causes import Disturbances
-    from mcsim.results import check_output, summarise_explanation, write
+    from mcsim.results import check_output, summarise, write
     from mcsim.threads import available_threads
 
     asked = _load(scenario, settings, seed, engine)
@@ -281,7 +281,7 @@ def explain(
     if output is not None:
         write(dataset, output)
         say(f"wrote {output}")
-    click.echo(summarise_explanation(dataset))
+    click.echo(summarise(dataset))
 
 
 def _require_no_run(output: Path) -> None:

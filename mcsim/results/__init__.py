@@ -1,7 +1,7 @@
 """What comes out: labelled Datasets, and files that are whole or not there."""
 
 from mcsim.results.checkpoint import Checkpoints
-from mcsim.results.explained import label_explanation, summarise_explanation
+from mcsim.results.explained import label_explanation
 from mcsim.results.files import check_writable, discard_temporaries, only_writer
 from mcsim.results.label import label
 from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
@@ -28,6 +28,5 @@ __all__ = [
     "read_part",
     "stored_scenario",
     "summarise",
-    "summarise_explanation",
     "write",
 ]

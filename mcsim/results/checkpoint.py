@@ -33,7 +33,7 @@ class Checkpoints:
             reason = error.strerror or error
             raise ResultError(f"{self.newest}: cannot be written: {reason}") from error
 
-    def load(self, tell: Callable[[ResultError], object] = id) -> tuple[Path, Part] | None:
+    def load(self, tell: Callable[[ResultError], object] | None = None) -> tuple[Path, Part] | None:
         """The newest one that is undamaged, and its file; None where there is none.
 
         tell: is given what is damaged, where another one is not. Raises ResultError where all that
@@ -47,7 +47,7 @@ class Checkpoints:
                 except ResultError as error:
                     damaged = damaged or error
                 else:
-                    if damaged is not None:
+                    if damaged is not None and tell is not None:
                         tell(damaged)
                     return path, part
         if damaged is not None:
