@@ -99,7 +99,7 @@ def explain(
     called with the tasks done and all tasks.
     Raises ScenarioError, also for what cannot be taken apart, and SimulationError.
     """
-    from mcsim.explaining import explain as explained
+    from mcsim.study import explain as explained
 
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)

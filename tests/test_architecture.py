@@ -32,12 +32,12 @@ ALLOWED = {
     ),
     "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
-    "explaining": (
+    "study": (
         {"laws", "scenario", "model", "engine", "results", "threads"},
         {"numpy", "xarray"},
     ),
     "api": (
-        {"errors", "scenario", "model", "engine", "results", "batch", "explaining", "signature"},
+        {"errors", "scenario", "model", "engine", "results", "batch", "study", "signature"},
         {"xarray"},
     ),
     "cli": (

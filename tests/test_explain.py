@@ -16,9 +16,9 @@ from scipy.special import ndtri
 
 import mcsim
 from mcsim.cli import main
-from mcsim.explaining import shapley
 from mcsim.model.causes import CAUSES
 from mcsim.results import summarise
+from mcsim.study.explain import shapley
 
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 

@@ -5,8 +5,10 @@ imported inside the commands that need them, so that `--help` answers at once.
 """
 
 from mcsim.cli.main import main
+from mcsim.cli.studies import STUDIES
 from mcsim.cli.submit import submit
 
-main.add_command(submit)
+for command in (submit, *STUDIES):
+    main.add_command(command)
 
 __all__ = ["main"]

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mcsim.cli import quantities
+from mcsim.cli.asking import (
+    as_usage,
+    complete,
+    directory,
+    existing,
+    refuse_beyond,
+    scenario_of,
+    scenario_options,
+)
 from mcsim.cli.executors import NAMES as EXECUTORS
 from mcsim.cli.saying import FAILED, USAGE, Failure, say
-from mcsim.errors import McsimError, Problem, ScenarioError
+from mcsim.errors import McsimError, ScenarioError
 
 if TYPE_CHECKING:
     from mcsim.cli.executors import Hands
     from mcsim.scenario import Scenario
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Result = TypeVar("Result")
-
 
 _LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "ageing", "keys", "targets")
 
@@ -58,54 +61,8 @@ def main() -> None:
     """
 
 
-def _settings(
-    context: click.Context, parameter: click.Parameter, given: tuple[str, ...]
-) -> dict[str, str]:
-    settings = {}
-    for one in given:
-        key, equals, value = one.partition("=")
-        if not equals or not key.strip():
-            raise click.BadParameter(f"{one!r} is not key=value, as in run.steps=100")
-        settings[key.strip()] = value.strip()
-    return settings
-
-
-def _scenario_options(command: Command) -> Command:
-    """The argument SCENARIO and the options that change it."""
-    engines = click.Choice(["auto", "sampled", "exact"])
-    for decorate in (
-        click.option("--engine", type=engines, help="Instead of the scenario's run.engine."),
-        click.option("--seed", metavar="N", help="Instead of the scenario's run.seed."),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            callback=_settings,
-            help="Change one key, as run.steps=100, fleet.hopper.count=8 or"
-            " 'workload.compute=2 s'. May be repeated.",
-        ),
-        click.argument("scenario"),
-    ):
-        command = decorate(command)
-    return command
-
-
-def _load(
-    scenario: str, settings: dict[str, str], seed: str | None, engine: str | None
-) -> Scenario:
-    from mcsim.api import load
-
-    settings = dict(settings)
-    if seed is not None:
-        settings["run.seed"] = seed
-    if engine is not None:
-        settings["run.engine"] = engine
-    return load(scenario, settings)
-
-
 @main.command()
-@_scenario_options
+@scenario_options
 @click.option(
     "-o",
     "--output",
@@ -188,7 +145,7 @@ def run(
     from mcsim.cli.session import Session
 
     session = None if dry_run else Session(checkpoint_every)
-    asked = _load(scenario, settings, seed, engine)
+    asked = scenario_of(scenario, settings, seed, engine)
     if session is None:
         _explain(asked, threads, output)
         return
@@ -202,17 +159,17 @@ def run(
     target = target or asked.run.target
     asked = anywhere(asked)
     if executor == EXECUTORS[0]:
-        _as_usage(require_target, target)
+        as_usage(require_target, target)
     parts = [None] if shard is None else shards(shard, os.environ)
     paths = [path_of(output, asked, part) for part in parts]
     if len(set(paths)) < len(paths):
         raise click.UsageError("several shards need {shard} in the name of --output")
     for path in paths:
-        _as_usage(check_output, path)
+        as_usage(check_output, path)
     for remark in before_running(asked):
         say(f"note: {remark}")
     with ExitStack() as stack:
-        who = _as_usage(stack.enter_context, hands(executor, workers, scheduler, threads))
+        who = as_usage(stack.enter_context, hands(executor, workers, scheduler, threads))
         if who.helps:
             return
         session.exit_by(who.exit)
@@ -226,73 +183,7 @@ def _require_room(scenario: Scenario, paths: list[Path], who: Hands, shards: int
     from mcsim.batch import threads_of
 
     threads = threads_of(who.executor, who.threads)
-    _refuse_beyond(scenario, threads, _directory(paths[0]), shards / len(paths), who.workers)
-
-
-def _refuse_beyond(
-    scenario: Scenario, threads: int, directory: Path, shards: float, workers: int
-) -> None:
-    """Raise ScenarioError where a run, or one of so many shards of it, is too large."""
-    from mcsim.model import lower
-    from mcsim.model.limits import beyond
-
-    excess = list(beyond(lower(scenario), threads, directory, shards, workers))
-    if excess:
-        raise scenario.error(
-            [Problem("", f"{one}; --force runs it all the same") for one in excess]
-        )
-
-
-@main.command()
-@_scenario_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
-@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
-@click.option("--force", is_flag=True, help="Even if a day is likely too small.")
-def explain(
-    scenario: str,
-    settings: dict[str, str],
-    seed: str | None,
-    engine: str | None,
-    output: Path | None,
-    threads: int | None,
-    force: bool,
-) -> None:
-    """Say what each cause of lost time costs in SCENARIO.
-
-    The same clusters and steps are sampled with every set of causes of the devices, on the
-    processor, whatever run.keep says; what is done is lost where it is interrupted.
-    """
-    from mcsim.api import explain as explain_scenario
-    from mcsim.cli.progress import ProgressLine
-    from mcsim.model.causes import Disturbances
-    from mcsim.results import check_output, summarise, write
-    from mcsim.threads import available_threads
-
-    asked = _load(scenario, settings, seed, engine)
-    if output is not None:
-        _as_usage(check_output, output)
-        _require_no_run(output)
-    if not force:
-        sets = 2 ** len(Disturbances(asked).of_devices)
-        sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
-        _refuse_beyond(sampled, threads or available_threads(), _directory(output), 1 / sets, 0)
-    with ProgressLine(sys.stderr, "tasks") as progress:
-        dataset = explain_scenario(asked, threads=threads, progress=progress.update)
-    if output is not None:
-        write(dataset, output)
-        say(f"wrote {output}")
-    click.echo(summarise(dataset))
-
-
-def _require_no_run(output: Path) -> None:
-    """Fail where a file is the result of a run, which would be lost."""
-    from mcsim.api import open as open_result
-
-    if not output.exists() or output.stat().st_size == 0:
-        return
-    with open_result(output) as there:
-        if "cause" not in there.sizes:
-            raise Failure(f"mcsim: {output}: is the result of a run; it is not replaced", USAGE)
+    refuse_beyond(scenario, threads, directory(paths[0]), shards / len(paths), who.workers)
 
 
 @main.command()
@@ -308,25 +199,17 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
     from mcsim.batch import merge as merge_files
     from mcsim.results import check_output, label, only_writer, summarise, write
 
-    _as_usage(check_output, output)
+    as_usage(check_output, output)
     with only_writer(output):
-        whole = _as_usage(lambda: merge_files(files, partial=partial))
+        whole = as_usage(lambda: merge_files(files, partial=partial))
         dataset = label(whole)
         write(dataset, output, whole)
     say(f"wrote {output}")
     click.echo(summarise(dataset))
 
 
-def _as_usage(read: Callable[..., Result], *arguments: Any) -> Result:
-    """What a check of what the user asked for gives; where it fails, it is wrong use."""
-    try:
-        return read(*arguments)
-    except McsimError as error:
-        raise Failure(f"mcsim: {error}", USAGE) from None
-
-
 @main.command()
-@_scenario_options
+@scenario_options
 @click.option("--threads", type=click.IntRange(min=1, max=4096), help="Assume so many threads.")
 def check(
     scenario: str,
@@ -336,13 +219,7 @@ def check(
     threads: int | None,
 ) -> None:
     """Say what SCENARIO means and what it would cost, without running it."""
-    _explain(_load(scenario, settings, seed, engine), threads)
-
-
-def _directory(output: Path | None) -> Path:
-    """Where a result is written, or the nearest above it that there is."""
-    wanted = (output or Path("result")).resolve().parent
-    return next(place for place in [wanted, *wanted.parents] if place.is_dir())
+    _explain(scenario_of(scenario, settings, seed, engine), threads)
 
 
 def _explain(scenario: Scenario, threads: int | None, output: Path | None = None) -> None:
@@ -352,7 +229,7 @@ def _explain(scenario: Scenario, threads: int | None, output: Path | None = None
     from mcsim.threads import available_threads
 
     click.echo(explain(scenario, threads))
-    for excess in beyond(lower(scenario), threads or available_threads(), _directory(output)):
+    for excess in beyond(lower(scenario), threads or available_threads(), directory(output)):
         click.echo(f"too large: {excess}")
 
 
@@ -363,25 +240,11 @@ def show(file: Path) -> None:
     from mcsim.api import open as open_result
     from mcsim.results import is_checkpoint, label, read_part, summarise
 
-    if is_checkpoint(_existing(file)):
+    if is_checkpoint(existing(file)):
         click.echo(summarise(label(read_part(file))))
         return
-    with open_result(_existing(file)) as dataset:
-        click.echo(_complete(summarise, dataset, file))
-
-
-def _existing(file: Path) -> Path:
-    if not file.exists():
-        raise ScenarioError(str(file), [Problem("", "no such file")])
-    return file
-
-
-def _complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
-    """What `read` makes of a result; one that lacks something is refused."""
-    try:
-        return read(dataset)
-    except (KeyError, AttributeError) as error:
-        raise Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
+    with open_result(existing(file)) as dataset:
+        click.echo(complete(summarise, dataset, file))
 
 
 @main.command()
@@ -489,10 +352,10 @@ def plot(file: Path, output: Path | None) -> None:
     from mcsim.results import check_writable
     from mcsim.results.plot import check_format, draw
 
-    source = _existing(file)
+    source = existing(file)
     target = output if output is not None else source.with_suffix(".png")
     for check in (check_format, check_writable):
-        _as_usage(check, target)
+        as_usage(check, target)
     with open_result(source) as dataset:
-        _complete(lambda whole: draw(whole, target), dataset, file)
+        complete(lambda whole: draw(whole, target), dataset, file)
     say(f"wrote {target}")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcsim.cli.main import (
-    _as_usage,
-    _load,
-    _scenario_options,
+from mcsim.cli.asking import (
+    as_usage,
+    scenario_of,
+    scenario_options,
 )
 from mcsim.cli.quantities import finite
 from mcsim.cli.saying import FAILED, USAGE, Failure, say
@@ -64,7 +64,7 @@ def _word(context: click.Context, parameter: click.Parameter, given: str | None)
 
 
 @click.command()
-@_scenario_options
+@scenario_options
 @click.option("--slurm", "system", flag_value="slurm", help="Write a script for Slurm.")
 @click.option("--pbs", "system", flag_value="pbs", help="For OpenPBS or PBS Professional.")
 @click.option("--print", "only_print", is_flag=True, help="Print the script; do nothing else.")
@@ -152,7 +152,7 @@ def submit(
     """
     if system is None:
         raise click.UsageError("say for which batch system: --slurm or --pbs")
-    asked = _load(scenario, settings, seed, engine)
+    asked = scenario_of(scenario, settings, seed, engine)
     text = _frozen(asked, shards)
     name = _plain(asked.name if job_name is None else job_name)
     if job_name not in (None, name):
@@ -196,7 +196,7 @@ def submit(
         raise Failure(f"mcsim: there is no {program} here; --print writes the script", USAGE)
     from mcsim.results import check_output
 
-    _as_usage(check_output, target)
+    as_usage(check_output, target)
     place.mkdir(parents=True, exist_ok=True)
     frozen = place / "scenario.toml"
     if frozen.exists() and frozen.read_bytes() != text.encode():

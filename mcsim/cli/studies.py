@@ -1,0 +1,66 @@
+"""The commands of studies: many runs, one question."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mcsim.cli.asking import as_usage, directory, refuse_beyond, scenario_of, scenario_options
+from mcsim.cli.saying import USAGE, Failure, say
+
+
+@click.command()
+@scenario_options
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
+@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
+@click.option("--force", is_flag=True, help="Even if a day is likely too small.")
+def explain(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    output: Path | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Say what each cause of lost time costs in SCENARIO.
+
+    The same clusters and steps are sampled with every set of causes of the devices, on the
+    processor, whatever run.keep says; what is done is lost where it is interrupted.
+    """
+    from mcsim.api import explain as explain_scenario
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.model.causes import Disturbances
+    from mcsim.results import check_output, summarise, write
+    from mcsim.threads import available_threads
+
+    asked = scenario_of(scenario, settings, seed, engine)
+    if output is not None:
+        as_usage(check_output, output)
+        _require_no_run(output)
+    if not force:
+        sets = 2 ** len(Disturbances(asked).of_devices)
+        sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
+        refuse_beyond(sampled, threads or available_threads(), directory(output), 1 / sets, 0)
+    with ProgressLine(sys.stderr, "tasks") as progress:
+        dataset = explain_scenario(asked, threads=threads, progress=progress.update)
+    if output is not None:
+        write(dataset, output)
+        say(f"wrote {output}")
+    click.echo(summarise(dataset))
+
+
+def _require_no_run(output: Path) -> None:
+    """Fail where a file is the result of a run, which would be lost."""
+    from mcsim.api import open as open_result
+
+    if not output.exists() or output.stat().st_size == 0:
+        return
+    with open_result(output) as there:
+        if "cause" not in there.sizes:
+            raise Failure(f"mcsim: {output}: is the result of a run; it is not replaced", USAGE)
+
+
+STUDIES = (explain,)

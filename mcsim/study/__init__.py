@@ -1,0 +1,5 @@
+"""Many runs, one question: what causes cost, what remedies return, where a target is reached."""
+
+from mcsim.study.explain import explain
+
+__all__ = ["explain"]
