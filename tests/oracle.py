@@ -16,6 +16,7 @@ from mcsim.engine.shared import shared_factors
 from mcsim.engine.states import spells_of
 from mcsim.engine.steps import Steps
 from mcsim.model import Plan
+from mcsim.model.remedies import ABSENT
 
 
 def cluster_of(plan: Plan, replicate: int = 0) -> Cluster:
@@ -62,7 +63,7 @@ def last_arrivals(cluster: Cluster, first: int, count: int) -> Steps:
     for row in range(count):
         for index, (time, survival) in enumerate(arrivals(cluster, first + row)):
             site = plan.groups[index].site
-            busy[row, index] = time.mean()
+            busy[row, index] = time[cluster.base[index] > ABSENT].mean()
             order = np.lexsort((-survival, time))[-1]
             found = (time[order], -survival[order])
             if found > (ready[row, site], -draw[row, site]):

@@ -256,7 +256,23 @@ LATER_KEYS = [
         "sync.wait_for",
         "not available in this version",
     ),
-    one("remedies", {"[sync]": "[remedy]\n[sync]"}, 36, "remedy", "not available in this version"),
+    one(
+        "failures", {"[sync]": "[failure]\n[sync]"}, 36, "failure", "not available in this version"
+    ),
+    one(
+        "shares of whom",
+        {"[sync]": '[remedy]\nshares = "devices"\n[sync]'},
+        37,
+        "remedy.shares",
+        'did you mean "device"?',
+    ),
+    one(
+        "no share",
+        {"[sync]": "[remedy]\nmost_share = 2\n[sync]"},
+        37,
+        "remedy.most_share",
+        "changes nothing with equal shares",
+    ),
     one("backup policy", {'"bsp"': '"backup"'}, 37, "sync.policy", '"backup" must be "bsp"'),
 ]
 

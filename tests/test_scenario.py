@@ -206,6 +206,16 @@ FULL = {
         }
     ],
     "sync": {"policy": "local-sgd", "inner_steps": 2},
+    "remedy": {
+        "shares": "device",
+        "microbatches": 8,
+        "most_share": 2,
+        "drop_devices": 1,
+        "drop_nodes": 1,
+        "spares": 0.5,
+        "evict_after": "1 h",
+        "swap_cost": "1 min",
+    },
 }
 
 OTHER_LAW = {"law": "exponential", "mean": 0.5}
@@ -327,6 +337,14 @@ OTHER = {
     "link[0].slow.every": "3 d",
     "link[0].slow.duration": "2 h",
     "link[0].slow.factor": OTHER_LAW,
+    "remedy.shares": "group",
+    "remedy.microbatches": 9,
+    "remedy.most_share": 3,
+    "remedy.drop_devices": 2,
+    "remedy.drop_nodes": 0,
+    "remedy.spares": 0.25,
+    "remedy.evict_after": "2 h",
+    "remedy.swap_cost": "2 min",
     "sync.policy": "diloco",
     "sync.inner_steps": 3,
 }
@@ -665,6 +683,8 @@ class TestWhatTheHashDependsOn:
         # Without keys that need others.
         free = {"link[0].arrival_cv": None, "link[0].service_cv": None}
         free |= {"sync.inner_steps": None, "sync.policy": "bsp"}
+        free |= {"remedy.microbatches": None, "remedy.most_share": None}
+        free |= {"remedy.swap_cost": None}
         plain = full.replace({"workload.parallel": {"tensor": 2}, **free})
         assert same(plain.replace({path: FIELDS[path].default}), plain.replace({path: None}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,7 @@ from mcsim.engine.screening import Bins, GroupLaws, GroupScreen, Level, screens_
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray, Law
 from mcsim.model.plan import Group, Plan
+from mcsim.model.remedies import ABSENT
 
 KEPT = (16.0, 64.0, 256.0, 1024.0, np.inf)
 """Devices kept per site and step at each depth of screening.
@@ -73,13 +75,33 @@ def draw_cluster(plan: Plan, laws: tuple[GroupLaws, ...], replicate: int) -> Clu
 def base_times(plan: Plan, replicate: int) -> tuple[FloatArray, ...]:
     """Per group, the time of a step by all that is persistent, shape (devices,), s.
 
-    Raises SimulationError where the product of the factors overflows.
+    ABSENT of devices that are left out. Raises SimulationError where the product of the factors
+    overflows, and where nobody is left at a site.
     """
     base = tuple(_base_times(plan, group, replicate) for group in plan.groups)
     for group, times in zip(plan.groups, base, strict=True):
         if not np.isfinite(times).all():
             raise SimulationError(f"persistent factors of {group.name} overflow")
+    if plan.remedies is None:
+        return base
+    base = plan.remedies.applied(plan.groups, base)
+    for index, site in enumerate(plan.sites):
+        if not any(np.any(t > ABSENT) for t, g in _paired(base, plan) if g.site == index):
+            raise SimulationError(f"[remedy] leaves out all devices at {site.name}")
     return base
+
+
+def _paired(base: Sequence[FloatArray], plan: Plan) -> Iterator[tuple[FloatArray, Group]]:
+    return zip(base, plan.groups, strict=True)
+
+
+def at_work(plan: Plan, replicate: int) -> int:
+    """How many devices of a cluster are not left out."""
+    if plan.remedies is None or not plan.remedies.leaves_out:
+        return plan.devices
+    if not plan.remedies.leaves_out_nodes:
+        return plan.devices - plan.remedies.drop_devices
+    return sum(int(np.count_nonzero(times > ABSENT)) for times in base_times(plan, replicate))
 
 
 def _base_times(plan: Plan, group: Group, replicate: int) -> FloatArray:

@@ -23,6 +23,7 @@ from mcsim.model.choice import why_not_exact
 from mcsim.model.lookup import IndexArray
 from mcsim.model.maximum import MaximumLaw, Members, NotExact, maximum_law
 from mcsim.model.plan import Plan
+from mcsim.model.remedies import ABSENT
 
 _WORD = 2.0**-32
 
@@ -33,7 +34,13 @@ def site_laws(plan: Plan, replicate: int) -> list[MaximumLaw]:
     laws = []
     for site in range(len(plan.sites)):
         here = _groups_of(plan, site)
-        members = [Members(base[i], plan.groups[i].step, plan.groups[i].stall) for i in here]
+        present = [base[i][base[i] > ABSENT] for i in here]
+        if any(times.size == 0 for times in present):
+            raise NotExact("all devices of a group are left out")
+        members = [
+            Members(times, plan.groups[i].step, plan.groups[i].stall)
+            for i, times in zip(here, present, strict=True)
+        ]
         laws.append(maximum_law(members))
     return laws
 

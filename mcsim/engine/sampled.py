@@ -30,6 +30,7 @@ from mcsim.engine.states import Spells, spells_of
 from mcsim.engine.steps import Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Group, Plan
+from mcsim.model.remedies import ABSENT
 
 IntArray = NDArray[np.int64]
 
@@ -167,7 +168,8 @@ def _screened(
         latest, drawn, who, surplus = _group_arrivals(
             cluster, index, screens[index], first, count, finder
         )
-        busy[:, index] = (screens[index].expected_sum + surplus) / group.count
+        screened = screens[index]
+        busy[:, index] = (screened.expected_sum + surplus) / max(screened.present, 1)
         column = group.site
         tied = (latest == ready[:, column]) & (drawn < draw[:, column])
         later = (latest > ready[:, column]) | tied
@@ -241,6 +243,9 @@ def _batch_arrivals(
     if spells is None:
         return _last_of_each(offsets, device, time, draws, excess)
     row, slow, factor = spells.steps(first, count)
+    if screened.present < group.count:
+        there = base[slow] > ABSENT
+        row, slow, factor = row[there], slow[there], factor[there]
     # What is slow now counts by its slow time alone.
     kept_twice = _among(step.astype(np.int64) - first, device, row, slow, group.count)
     time[kept_twice], excess[kept_twice] = -np.inf, 0.0
@@ -269,10 +274,12 @@ def _last_of_each(
 
 
 def _is_plain(cluster: Cluster, index: int) -> bool:
-    """Whether times of a group are never negative and do not depend on the step before."""
+    """Whether all of a group are there, with times that are never negative and do not depend on
+    the step before."""
     group, laws = cluster.plan.groups[index], cluster.laws[index]
     negative = laws.step.quantile[-1] < 0 or (laws.stall or laws.step).quantile[-1] < 0
-    return not (negative or group.slow or group.correlation > 0.0)
+    absent = bool(np.any(cluster.base[index] == ABSENT))
+    return not (negative or absent or group.slow or group.correlation > 0.0)
 
 
 def _last_of_contenders(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mcsim.engine.draws import DEVICES_PER_BLOCK, RARE
 from mcsim.engine.philox import NEAREST_ONE, SMALLEST, Words
 from mcsim.laws import FloatArray, Law
+from mcsim.model.remedies import ABSENT
 
 IntArray = NDArray[np.int64]
 
@@ -170,6 +171,7 @@ class GroupScreen:
     step, stall: of the two draws of a device; stall is None where there is none.
     expected: shape (devices,), s, of each device its mean time given that it is not kept (0 if it
     always is). expected_sum: s, over the devices. kept: the mean number of devices kept a step.
+    present: how many are not left out.
     """
 
     step: Thresholds
@@ -177,6 +179,7 @@ class GroupScreen:
     expected: FloatArray
     expected_sum: float
     kept: float
+    present: int
 
 
 @dataclass(frozen=True)
@@ -195,19 +198,21 @@ class Bins:
 
     @classmethod
     def of(cls, base: FloatArray) -> Bins:
-        """The bins of some base times, s."""
-        ordered = np.sort(base)
+        """The bins of some base times, s; those of absent devices are in none."""
+        ordered = np.sort(base[base > ABSENT])
+        if ordered.size == 0:
+            return cls(base, np.zeros(1), np.zeros(1), np.zeros(1, np.int64), pure=True)
         distinct = np.flatnonzero(np.diff(ordered, prepend=-np.inf) > 0)
         pure = distinct.size <= _SINGLE_BINS + _SHARED_BINS
         if pure:
             starts = distinct
         else:
-            shared = max(base.size - _SINGLE_BINS, 0)
+            shared = max(ordered.size - _SINGLE_BINS, 0)
             starts = np.union1d(
                 np.linspace(0, shared, _SHARED_BINS, endpoint=False).astype(np.int64),
-                np.arange(shared, base.size),
+                np.arange(shared, ordered.size),
             )
-        ends = np.append(starts[1:], base.size)
+        ends = np.append(starts[1:], ordered.size)
         middle = ordered[(starts + ends - 1) // 2]
         return cls(base, ordered[ends - 1], middle, ends - starts, pure)
 
@@ -215,6 +220,11 @@ class Bins:
     def index(self) -> IntArray:
         """A bin for each device, none of whose members is earlier; shape (devices,)."""
         return np.searchsorted(self.latest, self.base)
+
+    @property
+    def ends(self) -> FloatArray:
+        """The least and the largest base time, s; shape (2,)."""
+        return np.array([self.base[self.base > ABSENT].min(initial=np.inf), self.latest[-1]])
 
 
 class GroupLaws:
@@ -290,13 +300,18 @@ class GroupLaws:
         return self._screen(base, np.where(always, every, entry), None)
 
     def _screen(self, base: FloatArray, step: IntArray, stall: IntArray | None) -> GroupScreen:
+        absent = base == ABSENT
+        if absent.any():
+            # Never kept, and of no weight in any mean.
+            base, step = np.where(absent, 0.0, base), np.where(absent, 0, step)
+            stall = None if stall is None else np.where(absent, 0, stall)
         share = self.step.threshold(step)
         mean = base * self.step.means[step]
         stall_thresholds = None
         if self.stall is not None:
             assert stall is not None
             stall_thresholds = Thresholds.of(self.stall, stall)
-            mean = np.where(share < 1, mean + self.stall.means[stall], 0.0)
+            mean = np.where((share < 1) & ~absent, mean + self.stall.means[stall], 0.0)
             share = 1 - (1 - share) * (1 - self.stall.threshold(stall))
         return GroupScreen(
             Thresholds.of(self.step, step),
@@ -304,6 +319,7 @@ class GroupLaws:
             mean,
             float(mean.sum()),
             float(share.sum()),
+            base.size - int(np.count_nonzero(absent)),
         )
 
 
@@ -319,7 +335,7 @@ def find_level(groups: Sequence[tuple[GroupLaws, Bins]], kept: float) -> Level:
         """How many devices are expected at `time` or later."""
         return sum(laws.reach(bins, time) for laws, bins in groups)
 
-    ranges = [laws.range(bins.base) for laws, bins in groups]
+    ranges = [laws.range(bins.ends) for laws, bins in groups if bins.weight.any()]
     low = _ordered(min(r[0] for r in ranges))
     high = _ordered(max(r[1] for r in ranges)) + 1
     # Bisection over the doubles themselves ends at the very value of an atom.

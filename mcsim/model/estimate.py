@@ -18,6 +18,7 @@ from mcsim.model.pipeline import bubble_fraction
 from mcsim.model.plan import LinkPlan, Messages, Plan, Shock, Slow
 from mcsim.model.training import Training
 from mcsim.scenario import Scenario
+from mcsim.scenario.remedy import Remedy
 from mcsim.tables import table
 from mcsim.threads import available_threads
 from mcsim.units import Dimension, show
@@ -178,6 +179,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         groups,
         "",
         *_rounds(scenario),
+        *_remedy(scenario),
         *_disturbances(plan),
         *_division(scenario, plan),
         *_network(plan, scenario.workload.gradient),
@@ -205,6 +207,16 @@ def _rounds(scenario: Scenario) -> list[str]:
     if inner == 1:
         return []
     return [f"{scenario.sync.policy:<15} a step, here, is a round of {inner:,} inner steps"]
+
+
+def _remedy(scenario: Scenario) -> list[str]:
+    """What is done about slow devices."""
+    remedy = scenario.remedy
+    if remedy is None or remedy == Remedy():
+        return []
+    kept = {field.name: getattr(remedy, field.name) for field in dataclasses.fields(Remedy)}
+    said = [f"{key} {value}" for key, value in kept.items() if value != getattr(Remedy(), key)]
+    return [f"remedy          {', '.join(said)}"]
 
 
 def _division(scenario: Scenario, plan: Plan) -> list[str]:

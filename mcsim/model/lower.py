@@ -28,6 +28,7 @@ from mcsim.model.plan import (
     identity_of,
     require_distinct,
 )
+from mcsim.model.remedies import remedied, until_evicted
 from mcsim.model.rounds import of_rounds
 from mcsim.model.training import Training
 from mcsim.model.wear import link_name
@@ -113,6 +114,7 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
         division=division,
         ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal / inner),
     )
+    plan = remedied(scenario, plan)
     _require_alike(scenario, plan, inner)
     if training is not None:
         require_sequences(training)
@@ -150,10 +152,13 @@ def _require_alike(scenario: Scenario, plan: Plan, inner: int) -> None:
 
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
-    """Raise ScenarioError where all devices are to be counted and some are slow for a while."""
+    """Raise ScenarioError where all devices are to be counted and some are slow for a while, or
+    left out."""
     message = ""
     if plan.division is not None:
         message = '"devices" does not know [workload.parallel] yet'
+    elif plan.remedies is not None and plan.remedies.leaves_out:
+        message = '"devices" does not know those that [remedy] leaves out yet'
     elif plan.is_disturbed:
         message = '"devices" does not know slow states, shocks, a daily swing or a correlation yet'
     if plan.keep == "devices" and message:
@@ -299,6 +304,7 @@ def _slow_of(scenario: Scenario, fleet: Fleet, clock: float) -> tuple[Slow | Sho
             ("rack", own.shock_rack or common.shock_rack),
         ),
         clock,
+        scenario.remedy.evict_after if scenario.remedy else None,
     )
 
 
@@ -313,18 +319,23 @@ def _slow(
     states: Iterable[tuple[Level, SlowState | None]],
     shocks: Iterable[tuple[Level, Shocks | None]],
     clock: float,
+    evict_after: float | None = None,
 ) -> tuple[Slow | Shock, ...]:
-    """What makes units slow for a while, looked at once in the time of an undisturbed step."""
+    """What makes units slow for a while, looked at once in the time of an undisturbed step.
+
+    evict_after: s, until a unit in a slow state is replaced; None: never.
+    """
     return (
-        *(_chain(level, state, clock) for level, state in states if state),
+        *(_chain(level, state, clock, evict_after) for level, state in states if state),
         *(_shock(level, shock, clock) for level, shock in shocks if shock),
     )
 
 
-def _chain(level: Level, state: SlowState, clock: float) -> Slow:
+def _chain(level: Level, state: SlowState, clock: float, evict_after: float | None) -> Slow:
     every, duration, factor = (_figure(state, key) for key in ("every", "duration", "factor"))
-    chain = Chain.of(every, duration, clock)
-    return Slow(chain.refresh, chain.share, factor, level)
+    chain = Chain.of(every, until_evicted(duration, evict_after), clock)
+    evicted = 0.0 if evict_after is None else math.exp(-evict_after / duration)
+    return Slow(chain.refresh, chain.share, factor, level, evicted)
 
 
 def _figure(part: SlowState | DailySwing, key: str, default: float | None = None) -> Any:

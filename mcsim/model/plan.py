@@ -15,6 +15,7 @@ from mcsim.model.exchange import Exchange
 
 if TYPE_CHECKING:
     from mcsim.model.division import Division
+    from mcsim.model.remedies import Remedies
 
 Level = Literal["device", "node", "rack", "site"]
 
@@ -42,11 +43,13 @@ class Slow(Chain):
     """A slow state of devices, nodes, racks or sites, or of a link.
 
     factor: the law of the factor of the compute time while it lasts, or of that which divides the
-    bandwidth; drawn with the state. level: what is slow as a whole.
+    bandwidth; drawn with the state. level: what is slow as a whole. evicted: the probability that a
+    spell ends because the unit is replaced.
     """
 
     factor: Law
     level: Level = "device"
+    evicted: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -293,7 +296,8 @@ class Plan:
     device is a replica of its own. slow_sites: what makes whole sites slow for a while, each alike
     but at times of its own. daily: what swings with the time of day. Both multiply all that the
     devices of a site do. ideal_mfu: what part of the fleet's peak the model's operations are in an
-    ideal step; None where either is not known.
+    ideal step; None where either is not known. remedies: what is done about slow devices, if
+    anything.
     """
 
     seed: int
@@ -311,6 +315,7 @@ class Plan:
     slow_sites: tuple[Slow | Shock, ...] = ()
     daily: Daily | None = None
     ideal_mfu: float | None = None
+    remedies: Remedies | None = None
 
     @property
     def barriers(self) -> tuple[Barrier, ...]:

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.engine.cluster import at_work
 from mcsim.engine.histogram import COARSEST, FINEST, coarser, edges_of, quantile_of
 from mcsim.engine.runs import Runs
 from mcsim.engine.tally import Tally
@@ -122,15 +123,25 @@ class Summary:
     @cached_property
     def efficiency(self) -> FloatArray:
         """At most 1: a lucky draw of specimens is faster than the ideal, but uses no more GPUs."""
+        return np.asarray(np.minimum(self.capacity_used, 1.0))
+
+    @cached_property
+    def capacity_used(self) -> FloatArray:
+        """What the devices at work do over what all would do undisturbed, shape (replicates,)."""
         with np.errstate(divide="ignore"):
-            return np.where(self.slowdown > 0, np.minimum(1 / self.slowdown, 1.0), np.nan)
+            speed = np.where(self.slowdown > 0, 1 / self.slowdown, np.nan)
+        swapping = 0.0 if self.plan.remedies is None else self.plan.remedies.swapping
+        return np.asarray(speed * self.at_work / self.plan.devices / (1.0 + swapping))
+
+    @cached_property
+    def at_work(self) -> NDArray[np.int64]:
+        """Devices that are not left out, shape (replicates,)."""
+        return np.array([at_work(self.plan, one) for one in range(len(self.replicates))])
 
     @cached_property
     def mfu(self) -> FloatArray:
         assert self.plan.ideal_mfu is not None
-        with np.errstate(divide="ignore"):
-            found = np.where(self.slowdown > 0, self.plan.ideal_mfu / self.slowdown, np.nan)
-        return np.asarray(found)
+        return np.asarray(self.plan.ideal_mfu * self.capacity_used)
 
     @cached_property
     def bits(self) -> int:

@@ -134,8 +134,26 @@ STATISTICS: tuple[Statistic, ...] = (
         "share of the undisturbed capacity of the fleet that is used",
         lambda s: s.efficiency,
         lambda s: s.efficiency * s.relative_stderr,
-        "ideal step time over mean step time, at most 1",
+        "ideal step time over mean step time, times the share of the devices that is at work, at"
+        " most 1",
         bounded=True,
+    ),
+    Statistic(
+        "devices_at_work",
+        ("replicate",),
+        "1",
+        "devices that [remedy] does not leave out",
+        lambda s: s.at_work,
+        is_known=lambda s: s.plan.remedies is not None and s.plan.remedies.leaves_out,
+    ),
+    Statistic(
+        "swap_time_share",
+        (),
+        "1",
+        "time in which all wait for devices to be replaced, over that of the steps",
+        lambda s: _known(s.plan.remedies).swapping,
+        comment="not in the step times; in efficiency and what follows from it",
+        is_known=lambda s: s.plan.remedies is not None and s.plan.remedies.swapping > 0.0,
     ),
     Statistic(
         "effective_gpus",

@@ -172,8 +172,10 @@ def _causes(dataset: xr.Dataset) -> str:
     devices = int(dataset.group_devices.sum())
     effective, around = with_error(gpus, gpus_error)
     of_peak = ""
+    if "devices_at_work" in dataset:
+        of_peak = f", {float(dataset.devices_at_work.mean()):,.0f} at work"
     if "mfu" in dataset:
-        of_peak = f"; {percent(*estimate(dataset, 'mfu'))} of the fleet's peak (MFU)"
+        of_peak += f"; {percent(*estimate(dataset, 'mfu'))} of the fleet's peak (MFU)"
     return (
         f"{whole}\n\nefficiency {percent(share, share_error)}:"
         f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}{of_peak}"

@@ -20,6 +20,7 @@ from mcsim.scenario.lines import Origin
 from mcsim.scenario.network import Link, Network
 from mcsim.scenario.overrides import assign
 from mcsim.scenario.part import Part
+from mcsim.scenario.remedy import Remedy
 from mcsim.scenario.schema import CUSTOM, Fleet, Run, Site, Sync
 from mcsim.scenario.toml import dumps
 from mcsim.scenario.workload import Workload
@@ -35,7 +36,7 @@ class Scenario(Part):
     change it with `replace`.
     """
 
-    later = MappingProxyType({"remedy": "remedies", "failure": "failures"})
+    later = MappingProxyType({"failure": "failures"})
 
     origin: ClassVar[Origin | None] = None
     """What an instance was read from, if it was."""
@@ -48,6 +49,7 @@ class Scenario(Part):
     network: Network | None = fields.table("inside the sites", Network, default=None)
     jitter: CommonJitter | None = fields.table("of all groups", CommonJitter, default=None)
     sync: Sync = fields.table("who waits for whom", Sync, default=Sync())
+    remedy: Remedy | None = fields.table("what is done about slow devices", Remedy, default=None)
     fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
 
     @classmethod
