@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import explain, law, load, merge, open, run, warm_up
+    from mcsim.api import compare, explain, law, load, merge, open, run, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -23,6 +23,7 @@ __all__ = [
     "ScenarioError",
     "SelfCheckWarning",
     "WorkersError",
+    "compare",
     "confidence_interval",
     "explain",
     "law",
@@ -42,6 +43,7 @@ _HOME = {
     "SelfCheckWarning": "mcsim.errors",
     "WorkersError": "mcsim.errors",
     "confidence_interval": "mcsim.results",
+    "compare": "mcsim.api",
     "explain": "mcsim.api",
     "law": "mcsim.api",
     "load": "mcsim.api",

@@ -106,6 +106,31 @@ def explain(
     return explained(scenario, threads=threads, progress=progress)
 
 
+def compare(
+    scenario: Scenario | str | Path,
+    remedies: Sequence[str] | None = None,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """What each remedy returns in a scenario (or what `load` finds under that name).
+
+    remedies: names of `mcsim list remedies`, several joined by "+", or new values of keys as
+    "sync.policy=local-sgd;sync.inner_steps=4"; default: all that apply. The same clusters and steps
+    are sampled with each. Result: over `remedy`, whose first is the scenario as it is: step time,
+    throughput, effective GPUs, `gain` and `recovered` with errors of pairs. threads: default all
+    that are available. progress: called with the remedies done and all.
+    Raises ScenarioError, also for a remedy that does not apply, and SimulationError.
+    """
+    from mcsim.study import compare as compared
+
+    if isinstance(remedies, str):
+        raise TypeError(f"remedies is the one name {remedies!r}; give a list of names")
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    return compared(scenario, remedies, threads=threads, progress=progress)
+
+
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:
     """The distribution of the step time, without any sampling of steps.
 

@@ -33,7 +33,7 @@ ALLOWED = {
     "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
     "study": (
-        {"laws", "scenario", "model", "engine", "results", "threads"},
+        {"errors", "laws", "scenario", "model", "engine", "results", "suggest", "threads"},
         {"numpy", "xarray"},
     ),
     "api": (
@@ -53,6 +53,7 @@ ALLOWED = {
             "scenario",
             "model",
             "results",
+            "study",
             "suggest",
             "tables",
             "threads",

@@ -104,3 +104,17 @@ def complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
         return read(dataset)
     except (KeyError, AttributeError) as error:
         raise Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
+
+
+def require_own_kind(output: Path, dimension: str) -> None:
+    """Fail where a file is a result of another kind than those over a dimension, which would be
+    lost."""
+    from mcsim.api import open as open_result
+
+    if not output.exists() or output.stat().st_size == 0:
+        return
+    with open_result(output) as there:
+        if dimension not in there.sizes:
+            kind = "a study" if {"cause", "remedy"} & set(there.sizes) else "a run"
+            message = f"mcsim: {output}: is the result of {kind}; it is not replaced"
+            raise Failure(message, USAGE)

@@ -35,6 +35,19 @@ def scenarios() -> str:
     return table(["scenario", "devices", "what it is"], rows, left=(0, 2))
 
 
+def remedies() -> str:
+    """What `mcsim compare` compares."""
+    from mcsim.study.remedies import COMBINATIONS, all_remedies
+
+    rows = [[one.name, one.description] for one in all_remedies(["DEVICE"], ["SITE"])]
+    rows += [[name, "together"] for name in COMBINATIONS]
+    note = (
+        "DEVICE and SITE are those of the scenario; remedies may be joined by +, and new values of"
+        " keys are one"
+    )
+    return f"{table(['remedy', 'what is done'], rows, left=(0, 1))}\n{note}"
+
+
 def devices() -> str:
     """The catalogue's devices with their dense peaks."""
     precisions = ("bf16", "fp8", "fp4")

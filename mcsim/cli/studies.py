@@ -7,8 +7,16 @@ from pathlib import Path
 
 import click
 
-from mcsim.cli.asking import as_usage, directory, refuse_beyond, scenario_of, scenario_options
-from mcsim.cli.saying import USAGE, Failure, say
+from mcsim.cli.asking import (
+    as_usage,
+    directory,
+    refuse_beyond,
+    require_own_kind,
+    scenario_of,
+    scenario_options,
+)
+from mcsim.cli.comparing import compare
+from mcsim.cli.saying import say
 
 
 @click.command()
@@ -39,7 +47,7 @@ def explain(
     asked = scenario_of(scenario, settings, seed, engine)
     if output is not None:
         as_usage(check_output, output)
-        _require_no_run(output)
+        require_own_kind(output, "cause")
     if not force:
         sets = 2 ** len(Disturbances(asked).of_devices)
         sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
@@ -52,15 +60,4 @@ def explain(
     click.echo(summarise(dataset))
 
 
-def _require_no_run(output: Path) -> None:
-    """Fail where a file is the result of a run, which would be lost."""
-    from mcsim.api import open as open_result
-
-    if not output.exists() or output.stat().st_size == 0:
-        return
-    with open_result(output) as there:
-        if "cause" not in there.sizes:
-            raise Failure(f"mcsim: {output}: is the result of a run; it is not replaced", USAGE)
-
-
-STUDIES = (explain,)
+STUDIES = (explain, compare)

@@ -1,6 +1,7 @@
 """What comes out: labelled Datasets, and files that are whole or not there."""
 
 from mcsim.results.checkpoint import Checkpoints
+from mcsim.results.compared import Outcome, label_comparison, outcome_of
 from mcsim.results.explained import label_explanation
 from mcsim.results.files import check_writable, discard_temporaries, only_writer
 from mcsim.results.label import label
@@ -14,6 +15,7 @@ from mcsim.results.target import next_plan
 __all__ = [
     "Checkpoints",
     "Cost",
+    "Outcome",
     "Part",
     "check_output",
     "check_writable",
@@ -21,10 +23,12 @@ __all__ = [
     "discard_temporaries",
     "is_checkpoint",
     "label",
+    "label_comparison",
     "label_explanation",
     "next_plan",
     "only_writer",
     "open_result",
+    "outcome_of",
     "read_part",
     "stored_scenario",
     "summarise",

@@ -1,5 +1,6 @@
 """Many runs, one question: what causes cost, what remedies return, where a target is reached."""
 
+from mcsim.study.compare import applicable, compare
 from mcsim.study.explain import explain
 
-__all__ = ["explain"]
+__all__ = ["applicable", "compare", "explain"]

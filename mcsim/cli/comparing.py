@@ -1,0 +1,71 @@
+"""`mcsim compare`: what each remedy returns."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from mcsim.cli.asking import (
+    as_usage,
+    directory,
+    refuse_beyond,
+    require_own_kind,
+    scenario_of,
+    scenario_options,
+)
+from mcsim.cli.saying import say
+
+
+@click.command()
+@scenario_options
+@click.option(
+    "--remedy",
+    "remedies",
+    multiple=True,
+    metavar="NAME",
+    help="One of `mcsim list remedies`; several joined by +, as shares-by-device+local-sgd; or new"
+    " values of keys, as 'sync.policy=local-sgd;sync.inner_steps=4'. May be repeated.",
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="All that apply, and some together; the default."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
+@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
+@click.option("--force", is_flag=True, help="Even if a day is likely too small.")
+def compare(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    remedies: tuple[str, ...],
+    everything: bool,
+    output: Path | None,
+    threads: int | None,
+    force: bool,
+) -> None:
+    """Say what each remedy of lost time returns in SCENARIO, on the same drawn clusters."""
+    if everything and remedies:
+        raise click.UsageError("give either --all or --remedy")
+    from mcsim.api import compare as compare_remedies
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.results import check_output, summarise, write
+    from mcsim.study import applicable
+    from mcsim.threads import available_threads
+
+    asked = scenario_of(scenario, settings, seed, engine)
+    if output is not None:
+        as_usage(check_output, output)
+        require_own_kind(output, "remedy")
+    names = list(remedies) or list(applicable(asked))
+    if not force:
+        sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
+        each = 1 / (len(names) + 1)
+        refuse_beyond(sampled, threads or available_threads(), directory(output), each, 0)
+    with ProgressLine(sys.stderr, "remedies") as progress:
+        dataset = compare_remedies(asked, names, threads=threads, progress=progress.update)
+    if output is not None:
+        write(dataset, output)
+        say(f"wrote {output}")
+    click.echo(summarise(dataset))
