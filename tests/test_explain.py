@@ -105,10 +105,10 @@ def test_the_parts_add_up_to_what_is_lost(explained):
 
 def test_what_is_not_there_costs_nothing(explained):
     found = cost(explained)
-    absent = ["places", "slow-states"]
+    absent = ["places", "slow-states", "pipeline"]
     assert [cause for cause in CAUSES if found[cause] == 0] == absent
     assert all(value > 0 for cause, value in found.items() if cause not in absent)
-    assert [cost(explained, "alone")[cause] for cause in absent] == [0, 0]
+    assert [cost(explained, "alone")[cause] for cause in absent] == [0, 0, 0]
 
 
 def test_places_are_not_specimens():
@@ -245,7 +245,6 @@ def test_what_takes_more_than_a_day_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"workload.parallel.pipeline": 2}, "divided among devices"),
         ({"run.target_relative_error": 0.01}, "target_relative_error"),
         ({"run.engine": "exact"}, "explain samples"),
         ({"run.target": "cuda"}, "on the processor"),
@@ -255,3 +254,64 @@ def test_what_cannot_be_taken_apart_is_refused(tmp_path, changes, said):
     one = scenario({"count": 16, "jitter": {"step": LOGNORMAL}}, steps=10)
     with pytest.raises(mcsim.ScenarioError, match=said):
         mcsim.explain(one.replace(changes))
+
+
+def divided(**changes):
+    """Four replicas of three stages on two sites, of one device each."""
+    site = {"device": "custom", "compute": 1.0, "count": 6}
+    table = {
+        "name": "divided",
+        "run": {"steps": 4, "replicates": 2},
+        "workload": {
+            "gradient": "1 GB",
+            "parallel": {"pipeline": 3, "microbatches": 6, "activation": "10 MB"},
+        },
+        "site": [{"name": "a"}, {"name": "b"}],
+        "link": [{"between": ["a", "b"], "bandwidth": "10 GB/s", "distance": "16 km"}],
+        "network": {"site": {"bandwidth": "10 GB/s", "latency": "5 us"}},
+        "fleet": [{"name": name, "site": name, **site} for name in "ab"],
+        **changes,
+    }
+    return mcsim.Scenario.from_dict(table)
+
+
+def test_the_pipeline_costs_its_bubble_alone():
+    found = mcsim.explain(divided())
+    assert float(found.ideal_step_time) == 1.0
+    # (p - 1) / m of the work: 1F1B without anything else.
+    assert cost(found, "alone")["pipeline"] == pytest.approx(2 / 6, rel=1e-9)
+    # With the others a little less: gradients are sent while stages wait.
+    assert 0.25 < cost(found)["pipeline"] < 2 / 6
+    assert cost(found)["inside"] > 0
+    assert cost(found)["bandwidth"] > 0
+    for absent in ("generations", "specimens", "places", "jitter", "slow-states", "stalls", "wear"):
+        assert cost(found)[absent] == 0
+
+
+def test_costs_of_a_divided_model_add_up_and_removing_all_of_them_leaves_the_ideal():
+    jitter = {"persistent": LOGNORMAL, "operation": LOGNORMAL}
+    jitter["stall"] = {"law": "exponential", "mean": 0.01}
+    one = divided(jitter=jitter)
+    found = mcsim.explain(one)
+    run = mcsim.run(one)
+    np.testing.assert_allclose(found.step_time_mean, run.step_time_mean, rtol=1e-12)
+    whole = found.shapley_time.sum("cause") + found.ideal_step_time
+    np.testing.assert_allclose(whole, found.step_time_mean, rtol=1e-9)
+    assert min(cost(found)[name] for name in ("specimens", "jitter", "stalls", "pipeline")) > 0
+
+
+def test_a_cause_that_is_removed_from_a_divided_model_is_the_run_without_it():
+    jitter = {"persistent": LOGNORMAL, "operation": LOGNORMAL}
+    found = mcsim.explain(divided(jitter=jitter))
+    for cause, changes in (
+        ("jitter", {"jitter.operation": None}),
+        ("specimens", {"jitter.persistent": None}),
+        ("bandwidth", {"link[0].bandwidth": 1e18}),
+    ):
+        without = mcsim.run(divided(jitter=jitter).replace(changes))
+        removed = float(run_mean(found) - run_mean(without))
+        assert cost(found, "removed")[cause] == pytest.approx(removed, rel=1e-6), cause
+
+
+def run_mean(dataset):
+    return dataset.overall_step_time_mean

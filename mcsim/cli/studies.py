@@ -49,7 +49,10 @@ def explain(
         as_usage(check_output, output)
         require_own_kind(output, "cause")
     if not force:
-        sets = 2 ** len(Disturbances(asked).of_devices)
+        causes = Disturbances(asked)
+        # Where each device is a replica, who is last does not depend on the network.
+        divided = causes.of_network if causes.plan.division else ()
+        sets = 2 ** len((*causes.of_devices, *divided))
         sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
         refuse_beyond(sampled, threads or available_threads(), directory(output), 1 / sets, 0)
     with ProgressLine(sys.stderr, "tasks") as progress:

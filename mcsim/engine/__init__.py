@@ -1,6 +1,6 @@
 """How steps are sampled, fast: addressed random numbers, two engines, sums in a fixed order."""
 
-from mcsim.engine.engines import engine_of, step_law
+from mcsim.engine.engines import engine_of, sampled_engine, step_law
 from mcsim.engine.sampled import SampledEngine, arrivals_of, times_of
 from mcsim.engine.selfcheck import SelfCheck, check_by_law
 from mcsim.engine.simulate import Progress, simulate
@@ -26,6 +26,7 @@ __all__ = [
     "engine_of",
     "found_targets",
     "likely_target",
+    "sampled_engine",
     "simulate",
     "simulate_on",
     "step_law",

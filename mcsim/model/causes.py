@@ -1,11 +1,12 @@
 """What a step loses time to, cause by cause: each can be taken away, alone or with others.
 
 Taken away: generations, all devices take the time of perfectly balanced work; specimens, places,
-jitter, slow states and stalls, the factor is 1 and the stall 0; the network inside sites, it takes
-no time; of links, the distance with all latencies and random delays, the bandwidth with other
-traffic, the packets that are lost, and what wear does for spells of time (flaps, lanes, slow
-spells). What is given in time befalls as many steps as with all causes: the clock stays that of the
-whole scenario, so that no cause is paid for by another's making steps longer.
+jitter, slow states and stalls, the factor is 1 and the stall 0; the pipeline, each stage does its
+operations without waiting for others; the network inside sites, it takes no time; of links, the
+distance with all latencies and random delays, the bandwidth with other traffic, the packets that
+are lost, and what wear does for spells of time (flaps, lanes, slow spells). What is given in time
+befalls as many steps as with all causes: the clock stays that of the whole scenario, so that no
+cause is paid for by another's making steps longer.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
+
+import numpy as np
 
 from mcsim.errors import Problem
+from mcsim.model.division import Division, Handing
 from mcsim.model.lower import lower
 from mcsim.model.plan import Barrier, Group, Plan
 from mcsim.model.wear import aged
@@ -33,6 +38,7 @@ OF_DEVICES: Mapping[str, str] = MappingProxyType(
 )
 OF_NETWORK: Mapping[str, str] = MappingProxyType(
     {
+        "pipeline": "waiting for other stages",
         "inside": "collectives inside the sites",
         "distance": "between sites: latency, delays",
         "bandwidth": "between sites: volume, other traffic",
@@ -51,9 +57,6 @@ class Disturbances:
 
     def __init__(self, scenario: Scenario) -> None:
         self.plan = replace(lower(scenario), keep="summary")
-        if self.plan.division is not None:
-            message = "a model that is divided among devices cannot be explained yet"
-            raise scenario.error([Problem("workload.parallel", message)])
         if self.plan.engine == "exact" or scenario.run.target == "cuda":
             key = "engine" if self.plan.engine == "exact" else "target"
             message = "explain samples, on the processor; take this away"
@@ -66,9 +69,7 @@ class Disturbances:
             cause for cause in OF_DEVICES if self.devices(set(OF_DEVICES) - {cause}) != self.plan
         )
         self.of_network = tuple(
-            cause
-            for cause in OF_NETWORK
-            if self.barrier(set(OF_NETWORK) - {cause}) != self.plan.barrier
+            cause for cause in OF_NETWORK if self.network(set(OF_NETWORK) - {cause}) != self.plan
         )
 
     def devices(self, causes: Collection[str]) -> Plan:
@@ -86,34 +87,62 @@ class Disturbances:
         if "places" not in causes:
             group = replace(group, node=None, rack=None, site_factor=None)
         if "jitter" not in causes:
-            group = replace(group, step=None, correlation=0.0)
+            group = replace(group, step=None, operation=None, correlation=0.0)
         if "slow-states" not in causes:
             group = replace(group, slow=())
         if "stalls" not in causes:
             group = replace(group, stall=None)
         return group
 
-    def barrier(self, causes: Collection[str]) -> Barrier | None:
-        """The barrier where the network suffers from these causes only."""
-        if self.plan.barrier is None:
-            return None
-        barrier = self.plan.barrier
-        if self._scenario.link:
-            links = tuple(_link(link, causes) for link in self._scenario.link)
-            if links != tuple(map(aged, self._scenario.link)):
-                changed = lower(replace(self._scenario, link=links), self.plan.clock).barrier
-                assert changed is not None
-                barrier = changed
-        if "inside" in causes:
-            return barrier
-        none = tuple(0.0 for _ in barrier.up)
-        return replace(
-            barrier,
-            up=none,
-            down=none,
-            delays=tuple(delay for delay in barrier.delays if delay.site is None),
-            levels=tuple((0.0, 0.0) for _ in barrier.levels),
-        )
+    def network(self, causes: Collection[str]) -> Plan:
+        """The plan whose devices wait for the network, and in a pipeline, for these causes only."""
+        plan = self.plan
+        links = tuple(_link(link, causes) for link in self._scenario.link)
+        if links != tuple(map(aged, self._scenario.link)):
+            changed = lower(replace(self._scenario, link=links), plan.clock)
+            plan = replace(plan, barrier=changed.barrier, division=changed.division)
+        if "inside" not in causes and plan.barrier is not None:
+            plan = replace(plan, barrier=_free_inside(plan.barrier))
+        if plan.division is not None:
+            division = plan.division
+            if "inside" not in causes:
+                division = _pipelines_free_inside(division)
+            if "pipeline" not in causes and division.placement.stages > 1:
+                schedule = division.schedule
+                # Each stage does its operations one after the other, whatever the others do.
+                alone = replace(schedule, needs=np.full_like(schedule.needs, -1))
+                division = replace(division, schedule=alone)
+            plan = replace(plan, division=division)
+        return plan
+
+
+def _free_inside(barrier: Barrier) -> Barrier:
+    """The barrier whose collectives inside the sites take no time."""
+    none = tuple(0.0 for _ in barrier.up)
+    return replace(
+        barrier,
+        up=none,
+        down=none,
+        delays=tuple(delay for delay in barrier.delays if delay.site is None),
+        levels=tuple((0.0, 0.0) for _ in barrier.levels),
+    )
+
+
+def _pipelines_free_inside(division: Division) -> Division:
+    """The division whose devices meet inside the sites, and hand on, in no time; itself if so."""
+    nothing = tuple(0.0 for _ in division.tensor_time)
+    changes: dict[str, Any] = {
+        "tensor_time": nothing,
+        "expert_time": nothing,
+        "tensor_delay": None,
+        "expert_delay": None,
+        "gather": tuple(0.0 for _ in division.gather),
+        "ways": tuple(way if way.among_sites else Handing() for way in division.ways),
+        "barriers": tuple(_free_inside(barrier) for barrier in division.barriers),
+    }
+    if all(getattr(division, name) == value for name, value in changes.items()):
+        return division
+    return replace(division, **changes)
 
 
 def _link(link: Link, causes: Collection[str]) -> Link:

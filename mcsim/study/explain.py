@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,8 +17,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from mcsim.engine import SampledEngine, arrivals_of, times_of
+from mcsim.engine import SampledEngine, arrivals_of, sampled_engine, times_of
 from mcsim.laws import FloatArray
+from mcsim.model import Plan
 from mcsim.model.causes import CAUSES, Disturbances
 from mcsim.results import label_explanation
 from mcsim.scenario import Scenario
@@ -47,7 +48,7 @@ def explain(
         raise ValueError(f"threads must be at least 1, not {threads}")
     causes = Disturbances(scenario)
     plan = causes.plan
-    barriers = {some: causes.barrier(some) for some in _subsets(causes.of_network)}
+    networks = {some: causes.network(some) for some in _subsets(causes.of_network)}
     batches = [
         range(number * plan.steps // BATCHES, (number + 1) * plan.steps // BATCHES)
         for number in range(BATCHES)
@@ -55,7 +56,7 @@ def explain(
     batches = [batch for batch in batches if batch]
     devices = _subsets(causes.of_devices)
     mean: dict[Coalition, FloatArray] = {
-        a | b: np.empty((plan.replicates, len(batches))) for a in devices for b in barriers
+        a | b: np.empty((plan.replicates, len(batches))) for a in devices for b in networks
     }
     done, tasks = 0, [(some, one) for some in devices for one in range(plan.replicates)]
 
@@ -63,18 +64,22 @@ def explain(
 
     def sample(some: Coalition, replicate: int) -> None:
         sampled = causes.devices(some)
-        plans = {others: replace(sampled, barrier=barrier) for others, barrier in barriers.items()}
-        drawn = SampledEngine(sampled).draw(replicate)
+        plans = {
+            others: replace(sampled, barrier=one.barrier, division=one.division)
+            for others, one in networks.items()
+        }
+        times = (
+            _Divided(plans, replicate) if plan.division else _Together(sampled, plans, replicate)
+        )
         for number, batch in enumerate(batches):
             total = dict.fromkeys(plans, 0.0)
             for first in batch[::_TILE]:
-                if stopped.is_set():
-                    return
-                arrivals = arrivals_of(drawn, first, min(_TILE, batch.stop - first))
-                for others, one in plans.items():
-                    total[others] += float(times_of(one, replicate, first, arrivals).sum())
-            for others, seconds in total.items():
-                mean[some | others][replicate, number] = seconds / len(batch)
+                for others, seconds in times.of(first, min(_TILE, batch.stop - first)):
+                    if stopped.is_set():
+                        return
+                    total[others] += float(seconds.sum())
+            for others, all_seconds in total.items():
+                mean[some | others][replicate, number] = all_seconds / len(batch)
 
     with ThreadPoolExecutor(threads or available_threads(), "mcsim") as pool:
         try:
@@ -92,6 +97,33 @@ def explain(
     return label_explanation(
         scenario, plan.ideal_step_time, mean[frozenset(every)], costs, CAUSES, sizes
     )
+
+
+class _Together:
+    """Step times where each device is a replica: who arrives last does not depend on the network,
+    so all networks share the arrivals."""
+
+    def __init__(self, sampled: Plan, plans: Mapping[Coalition, Plan], replicate: int) -> None:
+        self._drawn = SampledEngine(sampled).draw(replicate)
+        self._plans, self._replicate = plans, replicate
+
+    def of(self, first: int, count: int) -> Iterator[tuple[Coalition, FloatArray]]:
+        """The times of the steps from `first` on, s, with each network."""
+        arrivals = arrivals_of(self._drawn, first, count)
+        for others, one in self._plans.items():
+            yield others, times_of(one, self._replicate, first, arrivals)
+
+
+class _Divided:
+    """Step times of a model that is divided, whose pipelines the network is part of."""
+
+    def __init__(self, plans: Mapping[Coalition, Plan], replicate: int) -> None:
+        self._drawn = {others: sampled_engine(one).draw(replicate) for others, one in plans.items()}
+
+    def of(self, first: int, count: int) -> Iterator[tuple[Coalition, FloatArray]]:
+        """As of `_Together`."""
+        for others, drawn in self._drawn.items():
+            yield others, drawn.sample(first, count).time
 
 
 def _subsets(causes: Sequence[str]) -> list[Coalition]:
