@@ -177,6 +177,19 @@ def test_what_does_not_apply_is_said(mixed, name, message):
         mcsim.compare(mixed, [name])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"run.target_relative_error": 0.01}, "compare takes the steps"),
+        ({"run.engine": "exact"}, "compare samples"),
+        ({"run.target": "cuda"}, "on the processor"),
+    ],
+)
+def test_what_would_not_be_done_is_refused(mixed, changes, said):
+    with pytest.raises(ScenarioError, match=said):
+        mcsim.compare(mixed.replace(changes), ["double-links"])
+
+
 def test_one_cluster_has_no_error_of_pairs(mixed):
     found = mcsim.compare(mixed.replace({"run.replicates": 1}), ["double-links"])
     assert np.isnan(found.gain_stderr).all()

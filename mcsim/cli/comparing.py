@@ -51,7 +51,7 @@ def compare(
     from mcsim.api import compare as compare_remedies
     from mcsim.cli.progress import ProgressLine
     from mcsim.results import check_output, summarise, write
-    from mcsim.study import applicable
+    from mcsim.study import applicable, sampled
     from mcsim.threads import available_threads
 
     asked = scenario_of(scenario, settings, seed, engine)
@@ -60,9 +60,9 @@ def compare(
         require_own_kind(output, "remedy")
     names = list(remedies) or list(applicable(asked))
     if not force:
-        sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
         each = 1 / (len(names) + 1)
-        refuse_beyond(sampled, threads or available_threads(), directory(output), each, 0)
+        plain = sampled(asked, "compare")
+        refuse_beyond(plain, threads or available_threads(), directory(output), each, 0)
     with ProgressLine(sys.stderr, "remedies") as progress:
         dataset = compare_remedies(asked, names, threads=threads, progress=progress.update)
     if output is not None:

@@ -42,6 +42,7 @@ def explain(
     from mcsim.cli.progress import ProgressLine
     from mcsim.model.causes import Disturbances
     from mcsim.results import check_output, summarise, write
+    from mcsim.study import sampled
     from mcsim.threads import available_threads
 
     asked = scenario_of(scenario, settings, seed, engine)
@@ -53,8 +54,8 @@ def explain(
         # Where each device is a replica, who is last does not depend on the network.
         divided = causes.of_network if causes.plan.division else ()
         sets = 2 ** len((*causes.of_devices, *divided))
-        sampled = asked.replace({"run.engine": "sampled", "run.keep": "summary"})
-        refuse_beyond(sampled, threads or available_threads(), directory(output), 1 / sets, 0)
+        plain = sampled(asked, "explain")
+        refuse_beyond(plain, threads or available_threads(), directory(output), 1 / sets, 0)
     with ProgressLine(sys.stderr, "tasks") as progress:
         dataset = explain_scenario(asked, threads=threads, progress=progress.update)
     if output is not None:

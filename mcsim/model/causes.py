@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from mcsim.errors import Problem
 from mcsim.model.division import Division, Handing
 from mcsim.model.lower import lower
 from mcsim.model.plan import Barrier, Group, Plan
@@ -53,17 +52,10 @@ _NO_LIMIT = 1e30
 
 
 class Disturbances:
-    """The causes of a scenario. Raises ScenarioError for what cannot be taken apart."""
+    """The causes of a scenario. Raises ScenarioError."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self.plan = replace(lower(scenario), keep="summary")
-        if self.plan.engine == "exact" or scenario.run.target == "cuda":
-            key = "engine" if self.plan.engine == "exact" else "target"
-            message = "explain samples, on the processor; take this away"
-            raise scenario.error([Problem(f"run.{key}", message)])
-        if self.plan.target is not None:
-            message = "explain takes the steps and replicates that are given; take this away"
-            raise scenario.error([Problem("run.target_relative_error", message)])
+        self.plan = lower(scenario)
         self._scenario = scenario
         self.of_devices = tuple(
             cause for cause in OF_DEVICES if self.devices(set(OF_DEVICES) - {cause}) != self.plan

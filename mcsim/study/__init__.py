@@ -2,5 +2,6 @@
 
 from mcsim.study.compare import applicable, compare
 from mcsim.study.explain import explain
+from mcsim.study.sampling import sampled
 
-__all__ = ["applicable", "compare", "explain"]
+__all__ = ["applicable", "compare", "explain", "sampled"]

@@ -19,6 +19,7 @@ from mcsim.model import lower
 from mcsim.results import Outcome, label_comparison, outcome_of
 from mcsim.scenario import Scenario, parse_scenario
 from mcsim.study.remedies import COMBINATIONS, InapplicableError, Remedy, Scenarios, remedies_of
+from mcsim.study.sampling import sampled
 from mcsim.suggest import did_you_mean
 
 NONE = "none"
@@ -53,7 +54,7 @@ def compare(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    scenario = _plain(scenario)
+    scenario = sampled(scenario, "compare")
     chosen = list(applicable(scenario)) if names is None else list(dict.fromkeys(names))
     outcomes: list[Outcome] = []
     for done, name in enumerate([NONE, *chosen]):
@@ -64,20 +65,6 @@ def compare(
     if progress is not None:
         progress(len(chosen) + 1, len(chosen) + 1)
     return label_comparison(scenario, outcomes)
-
-
-def _plain(scenario: Scenario) -> Scenario:
-    """Sampled, so that all variants have the same draws, as many steps as are said."""
-    run = replace(
-        scenario.run,
-        engine="sampled",
-        keep="summary",
-        target="auto",
-        target_relative_error=None,
-        max_steps=None,
-        max_replicates=None,
-    )
-    return replace(scenario, run=run)
 
 
 def applicable(scenario: Scenario) -> Iterator[str]:

@@ -23,6 +23,7 @@ from mcsim.model import Plan
 from mcsim.model.causes import CAUSES, Disturbances
 from mcsim.results import label_explanation
 from mcsim.scenario import Scenario
+from mcsim.study.sampling import sampled
 from mcsim.threads import available_threads
 
 _TILE = 1024
@@ -46,7 +47,7 @@ def explain(
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    causes = Disturbances(scenario)
+    causes = Disturbances(sampled(scenario, "explain"))
     plan = causes.plan
     networks = {some: causes.network(some) for some in _subsets(causes.of_network)}
     batches = [
@@ -63,13 +64,13 @@ def explain(
     stopped = threading.Event()
 
     def sample(some: Coalition, replicate: int) -> None:
-        sampled = causes.devices(some)
+        disturbed = causes.devices(some)
         plans = {
-            others: replace(sampled, barrier=one.barrier, division=one.division)
+            others: replace(disturbed, barrier=one.barrier, division=one.division)
             for others, one in networks.items()
         }
         times = (
-            _Divided(plans, replicate) if plan.division else _Together(sampled, plans, replicate)
+            _Divided(plans, replicate) if plan.division else _Together(disturbed, plans, replicate)
         )
         for number, batch in enumerate(batches):
             total = dict.fromkeys(plans, 0.0)
@@ -103,8 +104,8 @@ class _Together:
     """Step times where each device is a replica: who arrives last does not depend on the network,
     so all networks share the arrivals."""
 
-    def __init__(self, sampled: Plan, plans: Mapping[Coalition, Plan], replicate: int) -> None:
-        self._drawn = SampledEngine(sampled).draw(replicate)
+    def __init__(self, disturbed: Plan, plans: Mapping[Coalition, Plan], replicate: int) -> None:
+        self._drawn = SampledEngine(disturbed).draw(replicate)
         self._plans, self._replicate = plans, replicate
 
     def of(self, first: int, count: int) -> Iterator[tuple[Coalition, FloatArray]]:
