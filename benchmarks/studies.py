@@ -1,8 +1,8 @@
 """What a comparison of remedies takes: `python -m benchmarks.studies [SCENARIO]`.
 
-`mcsim compare SCENARIO` with all remedies that apply, against one `mcsim run` for each of them, which
-is what one does without it (and which finds no best numbers); and how much narrower pairs on the
-same clusters are than clusters of each remedy's own. SCENARIO: default colossus-1.
+`mcsim compare SCENARIO` with all remedies that apply, against one `mcsim run` for each of them, as
+one does without it (and which finds no best numbers); and how much narrower pairs on the same
+clusters are than clusters of each remedy's own. SCENARIO: default colossus-1.
 """
 
 from __future__ import annotations

@@ -56,6 +56,9 @@ def compare(
         raise ValueError(f"threads must be at least 1, not {threads}")
     scenario = sampled(scenario, "compare")
     chosen = list(applicable(scenario)) if names is None else list(dict.fromkeys(names))
+    for name in chosen:
+        # All are looked at before the first of them takes its time.
+        _require(scenario, name)
     outcomes: list[Outcome] = []
     for done, name in enumerate([NONE, *chosen]):
         if progress is not None:
@@ -81,10 +84,7 @@ def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Var
     """The variant of a name, its best numbers found. Raises ScenarioError."""
     if name == NONE:
         return Variant(NONE, "as it is", (scenario,))
-    try:
-        scenarios, used = _applied(scenario, name)
-    except InapplicableError as reason:
-        raise scenario.error([Problem("", f"the remedy {name} does not apply: {reason}")]) from None
+    scenarios, used = _require(scenario, name)
     said = [remedy.description for remedy in used]
     for remedy in used:
         if remedy.tuned is not None:
@@ -93,6 +93,14 @@ def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Var
             scenarios = tuple(one.replace({tuned.path: best}) for one in scenarios)
             said.append(f"{tuned.path} = {best:,}")
     return Variant(name, "; ".join(said), scenarios)
+
+
+def _require(scenario: Scenario, name: str) -> tuple[Scenarios, list[Remedy]]:
+    """As `_applied`. Raises ScenarioError where a remedy does not apply."""
+    try:
+        return _applied(scenario, name)
+    except InapplicableError as reason:
+        raise scenario.error([Problem("", f"the remedy {name} does not apply: {reason}")]) from None
 
 
 def _applied(scenario: Scenario, name: str) -> tuple[Scenarios, list[Remedy]]:

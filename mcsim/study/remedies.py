@@ -67,7 +67,7 @@ def remedies_of(scenario: Scenario) -> Iterator[Remedy]:
 
 def all_remedies(kinds: Iterable[str], sites: Iterable[str]) -> Iterator[Remedy]:
     """All single remedies by name, of some kinds of devices and some sites."""
-    yield Remedy("shares-by-group", "work by the speed of each group", _set({"shares": "group"}))
+    yield Remedy("shares-by-group", "work by the speed of each group", _by_group)
     yield Remedy("shares-by-device", "work by the speed of each device", _set({"shares": "device"}))
     yield Remedy(
         "whole-shares",
@@ -139,6 +139,13 @@ def _set(keys: dict[str, Any]) -> Callable[[Scenario], Scenarios]:
         return (scenario.replace({f"remedy.{key}": value for key, value in keys.items()}),)
 
     return change
+
+
+def _by_group(scenario: Scenario) -> Scenarios:
+    speeds = {(fleet.device, fleet.compute, fleet.efficiency) for fleet in scenario.fleet}
+    if len(speeds) == 1:
+        raise InapplicableError("all groups are equally fast")
+    return _set({"shares": "group"})(scenario)
 
 
 def _sync(keys: dict[str, Any]) -> Callable[[Scenario], Scenarios]:
