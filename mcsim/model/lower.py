@@ -29,6 +29,7 @@ from mcsim.model.plan import (
     require_distinct,
 )
 from mcsim.model.rounds import of_rounds
+from mcsim.model.syncing import cutoff_of, of_fragments, rounds_of
 from mcsim.model.training import Training
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
@@ -61,7 +62,8 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
     sites = tuple(SitePlan(name, identity_of(name)) for name in names)
-    inner = scenario.sync.steps_a_round
+    averaged, inner = scenario.sync.steps_averaged, scenario.sync.steps_a_round
+    rounds = rounds_of(scenario.sync, len(sites))
     groups = tuple(
         of_rounds(scenario, index, _group(scenario, fleet, names.index(place[fleet.name])))
         for index, fleet in enumerate(scenario.fleet)
@@ -72,7 +74,7 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
     _require_steps(scenario)
     require_distinct("link", (link_name(link) for link in scenario.link))
     division = division_of(scenario, sites, groups)
-    training, ideal = training_of(scenario), balanced_time(groups)
+    training, ideal = training_of(scenario), balanced_time(groups) * (inner // averaged)
     barrier = None
     if division is None:
         barrier = barrier_of(
@@ -80,14 +82,16 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
             scenario.link,
             _gradient(scenario),
             # Only behind the last of the inner steps.
-            scenario.workload.overlap / inner,
+            scenario.workload.overlap / averaged,
             sites,
             groups,
         )
+        barrier = of_fragments(barrier, rounds)
     # What links suffer in time needs the clock, which needs the links as they are undisturbed.
-    clock = clock or clock_of(groups, len(sites), barrier, division)
+    every = 1 if rounds is None else rounds.inner // rounds.fragments
+    clock = clock or clock_of(groups, len(sites), barrier, division, every)
     if barrier is not None:
-        (barrier,) = timed([barrier], 1, scenario.link, clock)
+        (barrier,) = timed([barrier], 1, scenario.link, clock, every)
     if division is not None:
         buckets = division.parallel.buckets
         barriers = timed(division.barriers, buckets, scenario.link, clock)
@@ -112,8 +116,11 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
         daily=_daily(jitter.daily, clock),
         division=division,
         ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal / inner),
+        rounds=rounds,
+        statistical_efficiency=scenario.sync.statistical_efficiency,
     )
-    _require_alike(scenario, plan, inner)
+    plan = replace(plan, cutoff=cutoff_of(scenario.sync, plan.replicas))
+    _require_alike(scenario, plan, averaged)
     if training is not None:
         require_sequences(training)
         require_memory(scenario, training.memory())
@@ -154,6 +161,8 @@ def _require_countable(scenario: Scenario, plan: Plan) -> None:
     message = ""
     if plan.division is not None:
         message = '"devices" does not know [workload.parallel] yet'
+    elif not plan.is_plain:
+        message = f'"devices" does not know policy = "{scenario.sync.policy}" yet'
     elif plan.is_disturbed:
         message = '"devices" does not know slow states, shocks, a daily swing or a correlation yet'
     if plan.keep == "devices" and message:
@@ -165,6 +174,12 @@ def _require_addresses(scenario: Scenario, plan: Plan) -> None:
     operations where there are none."""
     operations = plan.division.operations if plan.division is not None else 0
     steps = max(plan.steps, plan.target.max_steps if plan.target else 0)
+    if steps * plan.inner > MAX_STEPS:
+        message = (
+            f"{steps:,} rounds of {plan.inner:,} steps each are more than {MAX_STEPS:,} steps,"
+            " which is all that can be numbered"
+        )
+        raise scenario.error([Problem("run.steps", message)])
     if operations and steps * (operations + 7) > MAX_STEPS:
         message = (
             f"{steps:,} steps of {operations:,} operations each are more than"

@@ -83,9 +83,29 @@ class Summary:
         return slice(self.sites.stop, self.sites.stop + len(self.plan.groups))
 
     @property
+    def tracked(self) -> slice:
+        return slice(self.busy.stop, self.busy.stop + len(self.plan.tracked))
+
+    @property
     def components(self) -> slice:
-        rest = slice(self.busy.stop, None)
-        return rest if self.mean.shape[1] > self.busy.stop else slice(COMPUTE, COMMUNICATION + 1)
+        rest = slice(self.tracked.stop, None)
+        return rest if self.mean.shape[1] > rest.start else slice(COMPUTE, COMMUNICATION + 1)
+
+    @cached_property
+    def lost(self) -> FloatArray:
+        """The mean share of samples that do not enter an update; shape (replicates,)."""
+        if "samples_lost" not in self.plan.tracked:
+            return np.zeros(len(self.replicates))
+        return self.mean[:, self.tracked.start + self.plan.tracked.index("samples_lost")]
+
+    @cached_property
+    def lost_stderr(self) -> FloatArray:
+        if "samples_lost" not in self.plan.tracked:
+            return np.zeros(len(self.replicates))
+        at = self.tracked.start + self.plan.tracked.index("samples_lost")
+        # A share has a variance, whatever the times have.
+        error = np.sqrt(self.variance[:, at] / self.plan.steps * self.inefficiency[:, at])
+        return np.asarray(error)
 
     @cached_property
     def step_time(self) -> FloatArray:
@@ -121,15 +141,29 @@ class Summary:
 
     @cached_property
     def efficiency(self) -> FloatArray:
-        """At most 1: a lucky draw of specimens is faster than the ideal, but uses no more GPUs."""
+        """At most 1: a lucky draw of specimens is faster than the ideal, but uses no more GPUs.
+
+        Samples that enter no update are no use of any.
+        """
         with np.errstate(divide="ignore"):
-            return np.where(self.slowdown > 0, np.minimum(1 / self.slowdown, 1.0), np.nan)
+            used = (1.0 - self.lost) / self.slowdown
+            return np.where(self.slowdown > 0, np.minimum(used, 1.0), np.nan)
+
+    @cached_property
+    def efficiency_stderr(self) -> FloatArray:
+        """Standard errors of the efficiencies, relative; shape (replicates,).
+
+        Of a step time and of what is lost the errors add up: a step that loses much is often long.
+        """
+        kept = np.where(self.lost < 1.0, 1.0 - self.lost, np.nan)
+        return np.asarray(self.relative_stderr + self.lost_stderr / kept)
 
     @cached_property
     def mfu(self) -> FloatArray:
         assert self.plan.ideal_mfu is not None
         with np.errstate(divide="ignore"):
-            found = np.where(self.slowdown > 0, self.plan.ideal_mfu / self.slowdown, np.nan)
+            used = self.plan.ideal_mfu * (1.0 - self.lost) / self.slowdown
+            found = np.where(self.slowdown > 0, used, np.nan)
         return np.asarray(found)
 
     @cached_property
@@ -249,7 +283,9 @@ class Summary:
     @cached_property
     def level_times(self) -> FloatArray:
         """Shape (sites, levels), s."""
-        buckets = 1 if self.plan.division is None else self.plan.division.parallel.buckets
+        buckets = self.plan.inner
+        if self.plan.division is not None:
+            buckets = self.plan.division.parallel.buckets
         return np.asarray(
             buckets * np.max([barrier.levels for barrier in self.plan.barriers], axis=0)
         )
