@@ -1,4 +1,4 @@
-"""Synchronisation policies: who waits for whom, against closed forms, brute force and each other."""
+"""Synchronisation policies: against closed forms, all devices looked at, and each other."""
 
 from __future__ import annotations
 
@@ -146,12 +146,12 @@ def cut_by_hand(plan, cluster, step):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("policy", [{"wait_for": None}, {"timeout": 1.25}], ids=lambda one: [*one][0])
+@pytest.mark.parametrize("policy", ["backup", "timeout"])
 def test_the_cut_is_that_of_all_devices_looked_at(case, policy, monkeypatch):
     groups, parts = CASES[case]
     asked = (at_sites if groups[-1]["site"] == "b" else alone)(*groups, **parts)
     devices = sum(group["count"] for group in groups)
-    if "wait_for" in policy:
+    if policy == "backup":
         asked = with_policy(asked, "backup", wait_for=devices - 30)
     else:
         asked = with_policy(asked, "timeout", timeout=1.25)
@@ -177,3 +177,285 @@ def test_the_cut_is_that_of_all_devices_looked_at(case, policy, monkeypatch):
     np.testing.assert_array_equal(found.time, again.time)
     np.testing.assert_array_equal(found.culprit, again.culprit)
     np.testing.assert_array_equal(found.lost, again.lost)
+
+
+PAIR = (
+    fleet(40, step=LOGNORMAL, stall=STALL),
+    fleet(30, "b", step=LOGNORMAL, persistent=LOGNORMAL),
+)
+THREE = (*PAIR, fleet(50, "c", 0.9, step=LOGNORMAL))
+
+
+def same(one, other):
+    """Whether two results are, bit for bit, but for what they say of the policy."""
+    return one.equals(other)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"policy": "backup", "wait_for": 120},
+        {"policy": "hierarchical", "inner_steps": 1},
+        {"policy": "quorum", "quorum": 3, "grace": 0.5},
+        {"policy": "streaming-diloco", "inner_steps": 1, "fragments": 1},
+    ],
+    ids=lambda keys: keys["policy"],
+)
+def test_waiting_for_everybody_in_every_step_is_bsp_bit_for_bit(keys):
+    asked = at_sites(*THREE, steps=300, replicates=2, keep="steps", jitter={"slow_site": SLOW})
+    found = mcsim.run(with_policy(asked, **keys))
+    assert same(found, mcsim.run(asked))
+    assert found.attrs["sync_policy"] == keys["policy"]
+
+
+def test_waiting_for_fewer_is_never_slower_step_by_step():
+    asked = at_sites(*THREE, steps=200, keep="steps", jitter={"slow_site": SLOW})
+    last = times(mcsim.run(asked))
+    for k in (119, 100, 60, 1):
+        here = times(mcsim.run(with_policy(asked, "backup", wait_for=k)))
+        assert np.all(here <= last)
+        assert np.any(here < last)
+        last = here
+
+
+def test_a_longer_timeout_is_never_faster_and_the_longest_is_bsp():
+    asked = at_sites(*THREE, steps=200, keep="steps")
+    last, lost = np.zeros((1, 200)), 1.0
+    for timeout in (0.5, 1.1, 1.3, 50):
+        found = mcsim.run(with_policy(asked, "timeout", timeout=timeout))
+        assert np.all(times(found) >= last)
+        last = times(found)
+        assert found.samples_lost.item() <= lost
+        lost = found.samples_lost.item()
+    assert np.all(last == times(mcsim.run(asked)))
+    assert lost == 0.0
+
+
+def test_where_nobody_is_there_in_time_all_samples_are_lost():
+    asked = alone(fleet(50, step=LOGNORMAL), steps=20)
+    found = mcsim.run(with_policy(asked, "timeout", timeout=0.1))
+    assert np.all(found.samples_lost == 1.0)
+    assert np.all(found.step_time_mean == pytest.approx(0.1, rel=1e-14))
+    assert np.all(found.efficiency == 0.0)
+    assert "nobody" not in summarise(found)
+
+
+def test_what_a_timeout_loses_is_the_survival_function_of_the_law():
+    timeout = 1.2
+    law = {"law": "weibull", "scale": 1, "shape": 8}
+    asked = with_policy(alone(fleet(500, step=law), steps=400), "timeout", timeout=timeout)
+    expected = np.exp(-(timeout**8))
+    found = mcsim.run(asked)
+    assert found.samples_lost.item() == pytest.approx(expected, rel=1e-12)
+    assert found.samples_lost_stderr.item() < 1e-15
+    # With a slow state that changes nothing it is counted.
+    none = {**SLOW, "factor": {"law": "constant", "value": 1}}
+    counted, error = mean(mcsim.run(asked.replace({"fleet[0].jitter.slow": none})), "samples_lost")
+    assert abs(counted - expected) < 5 * error
+    assert 0 < error < 0.1 * expected
+    # A device's time until it is ready or interrupted.
+    busy = quad(lambda t: np.exp(-(t**8)), 0, timeout)[0]
+    found, error = mean(mcsim.run(asked).isel(group=0), "device_time_mean")
+    assert abs(found - busy) < 5 * error
+
+
+def by_hand(asked, inner, *, quorum, grace=0.0, fragments=1, overlap=0):
+    """Rounds, one step after the other, from the last arrivals of a full barrier."""
+    plan = lower(asked.replace({"run.steps": asked.run.steps * inner}))
+    ready = sample_steps(cluster_of(plan), 0, plan.steps).ready
+    barrier = plan.barrier
+    share, sites = 1 - barrier.overlap, range(len(plan.sites))
+    exchange = barrier.exchange.latency + (
+        (barrier.exchange.undisturbed - barrier.exchange.latency) / fragments
+    )
+    down = max(barrier.down)
+    due = [(number + 1) * inner // fragments for number in range(fragments)]
+    found, lost = [], []
+    for first in range(0, plan.steps, inner):
+        clock, links, starts, late = [0.0 for _ in sites], -np.inf, {}, set()
+        for step in range(inner):
+            here = ready[first + step]
+            sent = [clock[s] + share * here[s] + barrier.up[s] for s in sites]
+            done = [clock[s] + here[s] for s in sites]
+            ends = step + 1 in due
+            if overlap == 0 and ends:
+                kth = sorted(sent)[quorum - 1]
+                start = min(max(sent), kth + grace)
+                late = {s for s in sites if sent[s] > start}
+                links = max(start, links) + exchange
+                met = max(links + down, *(done[s] for s in sites if s not in late))
+                clock = [met for _ in sites]
+                continue
+            clock = [max(done[s], sent[s] + barrier.down[s]) for s in sites]
+            if overlap and ends:
+                number = due.index(step + 1)
+                if number not in starts:
+                    starts[number] = links = max(0.0, links) + exchange
+                clock = [max(one, starts[number] + down / fragments) for one in clock]
+            for coming in range(fragments):
+                if overlap and due[coming] - overlap == step + 1:
+                    starts[coming] = links = max(*clock, links) + exchange
+        found.append(max(clock))
+        counts = [sum(g.count for g in plan.groups if g.site == s) for s in sites]
+        lost.append(sum(counts[s] for s in late) / plan.devices)
+    return np.array(found), np.array(lost)
+
+
+@pytest.mark.parametrize("engine", ["sampled", "exact"])
+@pytest.mark.parametrize(
+    ("policy", "keys"),
+    [
+        ("hierarchical", {"inner_steps": 6}),
+        ("quorum", {"inner_steps": 4, "quorum": 2, "grace": 0.02}),
+        ("quorum", {"inner_steps": 1, "quorum": 1}),
+        ("streaming-diloco", {"inner_steps": 6, "fragments": 3, "overlap_steps": 1}),
+        ("streaming-diloco", {"inner_steps": 7, "fragments": 3}),
+        ("streaming-diloco", {"inner_steps": 6, "fragments": 2, "overlap_steps": 2}),
+    ],
+)
+def test_rounds_are_those_of_one_step_after_the_other(policy, keys, engine):
+    asked = at_sites(*THREE, steps=60, keep="steps")
+    one = with_policy(asked.replace({"run.engine": engine}), policy, **keys)
+    found = mcsim.run(one)
+    inner = keys["inner_steps"]
+    by = {
+        "quorum": keys.get("quorum", 3),
+        "grace": keys.get("grace", 0.0),
+        "fragments": keys.get("fragments", 1),
+        "overlap": keys.get("overlap_steps", 0),
+    }
+    expected, lost = by_hand(asked, inner, **by)
+    if engine == "sampled":
+        np.testing.assert_allclose(times(found)[0], expected, rtol=1e-12)
+        if policy == "quorum":
+            assert found.samples_lost.item() == pytest.approx(lost.mean())
+            assert 0 < lost.mean() < 1
+    else:
+        error = np.hypot(found.step_time_mean_stderr.item(), expected.std() / np.sqrt(60))
+        assert abs(found.step_time_mean.item() - expected.mean()) < 5 * error
+    assert found.attrs["inner_steps"] == inner
+    assert found.ideal_step_time.item() == pytest.approx(inner * 120 / (70 + 50 / 0.9))
+    total = found.component_time_mean.sum("component")
+    np.testing.assert_allclose(total, found.step_time_mean, rtol=1e-12)
+    assert np.all(found.component_time_mean >= 0)
+    assert found.attrs["self_check"] == "passed"
+
+
+def test_a_quorum_of_all_sites_is_hierarchical_and_so_is_one_fragment():
+    asked = at_sites(*THREE, steps=50, keep="steps")
+    one = mcsim.run(with_policy(asked, "hierarchical", inner_steps=5))
+    other = mcsim.run(with_policy(asked, "quorum", inner_steps=5, quorum=3, grace=1))
+    streaming = with_policy(asked, "streaming-diloco", inner_steps=5, fragments=1)
+    assert same(one, other)
+    assert same(one, mcsim.run(streaming))
+    # Who never waits in vain is never late.
+    patient = mcsim.run(with_policy(asked, "quorum", inner_steps=5, quorum=2, grace=1e6))
+    np.testing.assert_array_equal(times(patient), times(one))
+    assert np.all(patient.samples_lost == 0.0)
+
+
+def test_a_smaller_quorum_and_less_grace_are_never_slower():
+    asked = at_sites(*THREE, steps=100, keep="steps")
+
+    def run(k, grace):
+        return times(mcsim.run(with_policy(asked, "quorum", quorum=k, grace=grace, inner_steps=3)))
+
+    two, one = run(2, 0.05), run(1, 0.05)
+    assert np.all(one <= two)
+    assert np.any(one < two)
+    assert np.all(run(2, 0.0) <= two)
+
+
+def test_an_exchange_that_hides_behind_more_steps_is_never_slower():
+    asked = at_sites(*THREE, steps=50, keep="steps").replace({"link[0].bandwidth": "0.2 GB/s"})
+    found = [
+        times(
+            mcsim.run(
+                with_policy(
+                    asked, "streaming-diloco", inner_steps=8, fragments=2, overlap_steps=tau
+                )
+            )
+        )
+        for tau in (1, 2, 4)
+    ]
+    assert np.all(found[1] <= found[0])
+    assert np.all(found[2] <= found[1])
+    assert found[2].mean() < found[0].mean() - 0.5
+
+
+@pytest.mark.parametrize(
+    ("policy", "keys"),
+    [
+        ("backup", {"wait_for": 110}),
+        ("timeout", {"timeout": 1.2}),
+        ("quorum", {"inner_steps": 3, "quorum": 2, "grace": 0.01}),
+        ("streaming-diloco", {"inner_steps": 4, "fragments": 2, "overlap_steps": 1}),
+    ],
+    ids=["backup", "timeout", "quorum", "streaming-diloco"],
+)
+def test_the_bits_depend_on_no_division_of_the_steps(policy, keys):
+    disturbed = {"slow_site": SLOW, "slow": SLOW, "correlation": 0.5, "daily": {"amplitude": 0.1}}
+    asked = at_sites(*THREE, steps=2_500, keep="steps", jitter=disturbed)
+    plan = lower(with_policy(asked, policy, **keys))
+    whole = simulate(plan, threads=1).replicates[0]
+    for threads, tile in ((2, None), (1, 7)):
+        other = simulate(plan, threads=threads, tile=tile).replicates[0]
+        np.testing.assert_array_equal(other.step_time, whole.step_time)
+        np.testing.assert_array_equal(other.moments.mean, whole.moments.mean)
+        np.testing.assert_array_equal(other.moments.second, whole.moments.second)
+        np.testing.assert_array_equal(other.culprits, whole.culprits)
+
+
+def test_what_is_lost_is_counted_by_no_efficiency_and_said_beside_it():
+    asked = alone(fleet(100, step=LOGNORMAL), steps=500).replace({"run.engine": "sampled"})
+    worth = asked.replace({"sync.statistical_efficiency": 0.9})
+    found = mcsim.run(with_policy(worth, "backup", wait_for=90))
+    assert found.samples_lost.item() == pytest.approx(0.1, rel=1e-12)
+    expected = 0.9 / found.step_time_mean.item()
+    assert found.efficiency.item() == pytest.approx(expected, rel=1e-12)
+    assert found.effective_gpus.item() == pytest.approx(100 * expected, rel=1e-12)
+    assert found.statistical_efficiency.item() == 0.9
+    said = summarise(found)
+    assert "samples lost 10 %: they enter no update" in said
+    assert "statistical efficiency 0.9, as given" in said
+    plain = mcsim.run(asked)
+    assert "samples_lost" not in plain
+    assert "statistical_efficiency" not in plain
+    assert "samples lost" not in summarise(plain)
+    # What the user says of samples changes nothing else.
+    assert mcsim.run(worth).drop_vars("statistical_efficiency").equals(plain)
+
+
+def test_check_says_whom_a_step_waits_for():
+    asked = at_sites(*THREE, steps=5)
+    said = explain(with_policy(asked, "backup", wait_for=100))
+    assert "backup          a step ends with the first 100 of 120 replicas" in said
+    assert "timeout         a step waits for 2 s at most" in explain(
+        with_policy(asked, "timeout", timeout=2)
+    )
+    said = explain(with_policy(asked, "quorum", quorum=2, grace=0.5, inner_steps=4))
+    assert "quorum          a step, here, is a round of 4 inner steps" in said
+    assert "the first 2 of them are waited for, the others for 500 ms" in said
+
+
+def test_the_exact_engine_refuses_what_is_not_the_last_arrival():
+    asked = with_policy(alone(fleet(9, step=LOGNORMAL), steps=5), "backup", wait_for=8)
+    found = mcsim.run(asked)
+    assert found.attrs["engine"] == "sampled"
+    assert "steps do not wait for everybody" in found.attrs["engine_reason"]
+    with pytest.raises(mcsim.ScenarioError, match=r"run\.engine.*do not wait for everybody"):
+        mcsim.run(asked.replace({"run.engine": "exact"}))
+    with pytest.raises(mcsim.ScenarioError, match=r'run\.keep.*policy = "backup"'):
+        mcsim.run(asked.replace({"run.keep": "devices"}))
+    with pytest.raises(mcsim.ScenarioError, match=r"run\.target.*do not wait for everybody"):
+        mcsim.run(asked, target="cuda")
+
+
+def test_a_file_of_a_policy_is_whole(tmp_path):
+    asked = at_sites(*THREE, steps=1_200, jitter={"slow_site": SLOW})
+    asked = with_policy(asked, "quorum", quorum=2, inner_steps=2)
+    found = mcsim.run(asked)
+    mcsim.write(found, tmp_path / "x.nc")
+    with mcsim.open(tmp_path / "x.nc") as read:
+        assert same(read.load(), found)
+    assert mcsim.load(tmp_path / "x.nc") == asked

@@ -15,7 +15,8 @@ _SAMPLED_PER_REPLICATE = 10e-3
 _SAMPLED_PER_GROUP_AND_STEP = 1e-6
 _SAMPLED_PER_SITE_AND_STEP = 1.5e-6
 _SAMPLED_PER_DRAW_AND_STEP = 0.025e-9
-_CANDIDATE = 100e-9
+_SPARE = 300e-9
+_TOO_LATE = 100e-9
 _COUNTED_PER_DRAW_AND_STEP = 2.5e-9
 _SLOW_PER_DEVICE_AND_STEP = 110e-9
 _REFRESH_OF_A_UNIT = 50e-9
@@ -134,7 +135,7 @@ def sampled_seconds(plan: Plan) -> float:
         return per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
     seconds = _network_seconds(plan) + _SAMPLED_PER_GROUP_AND_STEP * len(plan.groups)
     seconds += _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
-    seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws + _CANDIDATE * _late(plan)
+    seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws + _seconds_of_late(plan)
     for group in plan.groups:
         seconds += _KEPT_PER_DEVICE_AND_STEP * group.count * (group.correlation > 0)
         for slow in group.slow:
@@ -146,18 +147,17 @@ def sampled_seconds(plan: Plan) -> float:
     return plan.inner * seconds
 
 
-def _late(plan: Plan) -> float:
-    """How many devices are looked at in a step because it does not wait for them."""
+def _seconds_of_late(plan: Plan) -> float:
+    """Expected time to look at those that a step does not wait for, s."""
     if plan.cutoff is None:
         return 0.0
-    late = float(plan.cutoff.spare * len(plan.sites))
-    if plan.cutoff.has_timeout:
-        # Without specimens: it is the cost that is asked for, not the share.
-        late = sum(group.count * _share_late(group, plan.cutoff.timeout) for group in plan.groups)
-    return min(late, float(plan.devices))
+    # Without specimens: it is the cost that is asked for, not the share.
+    late = sum(group.count * _share_late(group, plan.cutoff.timeout) for group in plan.groups)
+    return _TOO_LATE * late + _SPARE * plan.cutoff.spare * len(plan.sites)
 
 
 def _share_late(group: Group, timeout: float) -> float:
+    """How likely a device is late for a timeout, about."""
     if group.step is None and group.stall is None:
         return float(group.compute > timeout)
     if group.step is None:

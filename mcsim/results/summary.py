@@ -177,7 +177,20 @@ def _causes(dataset: xr.Dataset) -> str:
     return (
         f"{whole}\n\nefficiency {percent(share, share_error)}:"
         f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}{of_peak}"
+        f"{_statistical(dataset)}"
     )
+
+
+def _statistical(dataset: xr.Dataset) -> str:
+    """What the policy costs beside time."""
+    said = ""
+    if "samples_lost" in dataset:
+        lost = percent(*estimate(dataset, "samples_lost"))
+        said += f"\nsamples lost {lost}: they enter no update, and no efficiency"
+    if "statistical_efficiency" in dataset:
+        worth = float(dataset.statistical_efficiency)
+        said += f"\nstatistical efficiency {worth:g}, as given: it enters none of these figures"
+    return said
 
 
 def _spread(dataset: xr.Dataset) -> str:
