@@ -317,6 +317,14 @@ SYNC_KEYS = [
             (36, "sync.fragments", "the model is exchanged in so many parts"),
         ],
     ),
+    one("no bound", policy("ssp"), 36, "sync.staleness", "so many steps ahead of the slowest"),
+    one(
+        "a bound of nobody",
+        policy("async", "staleness = 3"),
+        38,
+        "sync.staleness",
+        'changes nothing with "async"; take policy = "ssp"',
+    ),
     one(
         "more sites than there are",
         policy("quorum", "quorum = 3"),

@@ -11,6 +11,7 @@ from scipy.special import betaincinv, ndtri
 import mcsim
 from mcsim.engine import cluster as clusters
 from mcsim.engine import simulate
+from mcsim.engine.clocks import ClockEngine
 from mcsim.engine.sampled import sample_steps, start_of
 from mcsim.engine.shared import shared_factors
 from mcsim.model import lower
@@ -459,3 +460,120 @@ def test_a_file_of_a_policy_is_whole(tmp_path):
     with mcsim.open(tmp_path / "x.nc") as read:
         assert same(read.load(), found)
     assert mcsim.load(tmp_path / "x.nc") == asked
+
+
+# Clocks of their own.
+
+
+def stale(asked, bound):
+    if bound is None:
+        return with_policy(asked, "async")
+    return with_policy(asked, "ssp", staleness=bound)
+
+
+def walked(plan, bound, count):
+    """The times of steps of as many updates as there are replicas, event by event."""
+    cluster = cluster_of(plan)
+    drawn = {}
+
+    def time(replica, step):
+        if step not in drawn:
+            factors = shared_factors(plan, 0, step, 1)
+            drawn[step] = np.concatenate(
+                [
+                    one * (1.0 if factors is None else factors[0, group.site])
+                    for (one, _), group in zip(arrivals(cluster, step), plan.groups, strict=True)
+                ]
+            )
+        return drawn[step][replica]
+
+    n = plan.devices
+    steps, ends = [0] * n, [time(i, 0) for i in range(n)]
+    blocked: set[int] = set()
+    found, behind, updates = [], [], 0
+    while len(found) < count:
+        now, i = min((ends[i], i) for i in range(n) if i not in blocked)
+        steps[i] += 1
+        updates += 1
+        blocked.add(i)
+        for j in sorted(blocked):
+            if steps[j] - bound <= min(steps):
+                blocked.discard(j)
+                ends[j] = max(ends[j], now) + time(j, steps[j])
+        if updates % n == 0:
+            found.append(now)
+            behind.append(updates // n - min(steps))
+    return np.diff(found, prepend=0.0), np.array(behind)
+
+
+STALE = (
+    fleet(7, step=LOGNORMAL, stall=STALL, slow=SLOW),
+    fleet(5, "b", 1.1, step=LOGNORMAL, correlation=0.5, persistent=LOGNORMAL),
+)
+
+
+def unlinked(*groups, **parts):
+    return scenario(*groups, site=SITES[:2], link=LINKS[:1], **parts)
+
+
+@pytest.mark.parametrize("bound", [1, 3, None])
+def test_replicas_with_clocks_do_what_they_do_event_by_event(bound):
+    asked = unlinked(*STALE, steps=80, keep="steps", jitter={"slow_site": SLOW})
+    found = mcsim.run(stale(asked, bound))
+    plan = lower(stale(asked, bound))
+    expected, behind = walked(plan, np.inf if bound is None else bound, 80)
+    np.testing.assert_allclose(times(found)[0], expected, rtol=1e-9)
+    assert found.staleness.item() == pytest.approx(behind.mean())
+    assert found.update_rate.item() == pytest.approx(12 * 80 / expected.sum())
+    assert 0 < behind.max() <= (np.inf if bound is None else bound)
+    assert (found.wait_fraction.max() > 0) == (bound is not None)
+
+
+def test_a_bound_of_no_step_is_bsp_and_one_of_all_is_async():
+    asked = unlinked(*STALE, steps=200, keep="steps")
+    assert same(mcsim.run(stale(asked, 0)), mcsim.run(asked))
+    assert same(mcsim.run(stale(asked, 200)), mcsim.run(stale(asked, None)))
+
+
+def test_a_larger_bound_never_makes_an_update_later():
+    asked = unlinked(*STALE, steps=150, keep="steps")
+    last = None
+    for bound in (0, 1, 2, 5, 20, None):
+        here = np.cumsum(times(mcsim.run(stale(asked, bound))))
+        if last is not None:
+            assert np.all(here <= last + 1e-9)
+            assert here[-1] < last[-1]
+        last = here
+
+
+def test_nobody_who_waits_for_nobody_loses_anything():
+    # Renewals of an exponential law are a Poisson process: exactly one update a second and replica.
+    asked = alone(fleet(40, step=EXPONENTIAL), steps=2_000).replace({"run.replicates": 8})
+    found, error = mean(mcsim.run(stale(asked, None)), "update_rate")
+    assert abs(found - 40) < 5 * 40 / np.sqrt(40 * 2_000 * 8)
+    assert error > 0
+    # Unequal ones: the sum of their rates, where under a bound all have that of the slowest.
+    unequal = alone(fleet(3), fleet(2, compute=2.0), steps=400)
+    assert mean(mcsim.run(stale(unequal, None)), "update_rate")[0] == pytest.approx(4, rel=0.01)
+    assert mean(mcsim.run(stale(unequal, 3)), "update_rate")[0] == pytest.approx(2.5, rel=0.02)
+    assert mcsim.run(stale(unequal, 3)).wait_fraction.values[0] == pytest.approx([0.5, 0], abs=0.02)
+
+
+def test_clocks_go_on_from_where_they_stand():
+    asked = unlinked(*STALE, steps=500, keep="steps", jitter={"daily": {"amplitude": 0.1}})
+    plan = lower(stale(asked, 2))
+    whole = simulate(plan, threads=1).replicates[0]
+    for threads, tile in ((2, None), (2, 7)):
+        other = simulate(plan, threads=threads, tile=tile).replicates[0]
+        np.testing.assert_array_equal(other.step_time, whole.step_time)
+        np.testing.assert_array_equal(other.moments.mean, whole.moments.mean)
+    late = ClockEngine(plan).draw(0)
+    np.testing.assert_array_equal(late.sample(300, 20).time, whole.step_time[300:320])
+    np.testing.assert_array_equal(late.sample(0, 20).time, whole.step_time[:20])
+
+
+def test_what_updates_take_on_a_network_is_refused():
+    asked = at_sites(*STALE, steps=5)
+    with pytest.raises(mcsim.ScenarioError, match=r"sync\.policy.*take workload\.gradient"):
+        mcsim.run(stale(asked, 3))
+    assert same(mcsim.run(stale(asked, 0)), mcsim.run(asked))

@@ -330,6 +330,7 @@ OTHER = {
     "sync.policy": "diloco",
     "sync.inner_steps": 3,
     "sync.statistical_efficiency": 0.75,
+    "sync.staleness": 1,
     "sync.wait_for": 1,
     "sync.timeout": "1 s",
     "sync.quorum": 1,
@@ -349,6 +350,11 @@ AT_ONCE = {
     "sync.wait_for": {"sync.policy": "backup", "sync.inner_steps": None},
     "sync.timeout": {
         "sync.policy": "timeout",
+        "sync.inner_steps": None,
+        "workload.parallel": None,
+    },
+    "sync.staleness": {
+        "sync.policy": "ssp",
         "sync.inner_steps": None,
         "workload.parallel": None,
     },

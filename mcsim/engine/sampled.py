@@ -275,7 +275,7 @@ def _scored(
     """The candidates of a group with their times: those that are kept, and those that are slow."""
     group, base = cluster.plan.groups[index], cluster.base[index]
     device, step, code, number = _candidates(cluster, index, screened, first, count, finder)
-    draws = _Draws(cluster, index, device, step)
+    draws = Draws(cluster, index, device, step)
     time = draws.time(base[device])
     of_stall = screened.stall or screened.step
     excess = np.empty_like(time)
@@ -302,7 +302,7 @@ def _scored(
     kept_twice = _among(step.astype(np.int64) - first, device, row, slow, group.count)
     time[kept_twice], excess[kept_twice] = -np.inf, 0.0
     one = Scored(offsets, device, time, draws.survival, excess)
-    draws = _Draws(cluster, index, slow, (row + first).astype(np.uint32))
+    draws = Draws(cluster, index, slow, (row + first).astype(np.uint32))
     time = draws.time(base[slow] * factor)
     offsets = np.searchsorted(row, np.arange(count + 1))
     excess = time - screened.expected[slow]
@@ -334,7 +334,7 @@ def _is_plain(cluster: Cluster, index: int) -> bool:
 def _last_of_contenders(
     cluster: Cluster, index: int, screened: GroupScreen, some: Contenders
 ) -> GroupArrivals:
-    draws = _Draws(cluster, index, some.device, some.step)
+    draws = Draws(cluster, index, some.device, some.step)
     time = draws.time(cluster.base[index][some.device])
     excess = np.where(some.missing, time - screened.expected[some.device], 0.0)
     offsets = np.concatenate([[0], np.cumsum(some.number)])
@@ -382,7 +382,7 @@ def _among(
     return np.asarray(slow[at] == pair)
 
 
-class _Draws:
+class Draws:
     """The draws of some devices of a group in some steps, and whether they are rare."""
 
     def __init__(self, cluster: Cluster, index: int, device: IntArray, step: Words) -> None:

@@ -54,7 +54,8 @@ class Steps:
     number in its group of the device of that arrival; None where the engine does not know. devices:
     of all devices in all of the steps; None if not asked for. stage: shape (steps,), the slowest of
     the pipeline that the step waited for; None where the model is not divided. lost: shape
-    (steps,), the share of samples that do not enter the update; None where all do.
+    (steps,), the share of samples that do not enter the update; None where all do. staleness: shape
+    (steps,), in steps; None where all replicas do the same one.
     """
 
     time: FloatArray
@@ -67,6 +68,7 @@ class Steps:
     devices: DeviceCounts | None = None
     stage: NDArray[np.intp] | None = None
     lost: FloatArray | None = None
+    staleness: FloatArray | None = None
 
     @property
     def last_site(self) -> NDArray[np.int64]:
@@ -92,6 +94,7 @@ class Steps:
             None if self.device is None else self.device[rows],
             stage=None if self.stage is None else self.stage[rows],
             lost=None if self.lost is None else self.lost[rows],
+            staleness=None if self.staleness is None else self.staleness[rows],
         )
 
     def joined(self, *others: Steps) -> Steps:
@@ -104,6 +107,7 @@ class Steps:
         components = [part.components for part in parts if part.components is not None]
         stages = [part.stage for part in parts if part.stage is not None]
         lost = [part.lost for part in parts if part.lost is not None]
+        stale = [part.staleness for part in parts if part.staleness is not None]
         return Steps(
             np.concatenate([part.time for part in parts]),
             np.concatenate([part.ready for part in parts]),
@@ -115,6 +119,7 @@ class Steps:
             reduce(add, counts) if counts else None,
             np.concatenate(stages) if stages else None,
             np.concatenate(lost) if lost else None,
+            np.concatenate(stale) if stale else None,
         )
 
 

@@ -48,7 +48,9 @@ def accelerator_of(target: str) -> Accelerator | None:
 def likely_target(plan: Plan, engine: str) -> str:
     """Where a plan is sampled that may be sampled anywhere: on a GPU if there is one, and enough to
     do for the time that it takes to begin there."""
-    if engine != "sampled" or plan.division is not None or plan.cutoff is not None:
+    if engine != "sampled" or plan.division is not None:
+        return "cpu"
+    if plan.cutoff is not None or plan.stale is not None:
         return "cpu"
     if cpu_seconds(plan, "sampled") < _WORTH_A_START * available_threads():
         return "cpu"

@@ -16,6 +16,8 @@ _SAMPLED_PER_GROUP_AND_STEP = 1e-6
 _SAMPLED_PER_SITE_AND_STEP = 1.5e-6
 _SAMPLED_PER_DRAW_AND_STEP = 0.025e-9
 _SPARE = 300e-9
+_CLOCK_PER_DRAW = 100e-9
+_CLOCK_PER_STEP = 500e-6
 _TOO_LATE = 100e-9
 _COUNTED_PER_DRAW_AND_STEP = 2.5e-9
 _SLOW_PER_DEVICE_AND_STEP = 110e-9
@@ -52,6 +54,8 @@ def why_not_exact(plan: Plan) -> str | None:
     before a cluster is drawn."""
     if plan.keep == "devices":
         return 'keep = "devices" asks for the time of every device, which it does not draw'
+    if plan.stale is not None:
+        return "replicas have clocks of their own, and steps depend on all before them"
     if plan.cutoff is not None:
         return "steps do not wait for everybody, and it draws the last arrival alone"
     for group in plan.groups:
@@ -133,6 +137,8 @@ def sampled_seconds(plan: Plan) -> float:
         units = plan.devices / plan.division.parallel.tensor
         per_operation = _OPERATION * plan.devices + _OPERATION_PASSED * units
         return per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
+    if plan.stale is not None:
+        return _CLOCK_PER_DRAW * plan.draws + _CLOCK_PER_STEP
     seconds = _network_seconds(plan) + _SAMPLED_PER_GROUP_AND_STEP * len(plan.groups)
     seconds += _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
     seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws + _seconds_of_late(plan)

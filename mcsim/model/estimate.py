@@ -219,6 +219,10 @@ def _policy(scenario: Scenario, plan: Plan) -> list[str]:
         said.append(
             f"in {sync.fragments:,} fragment(s), each behind {sync.overlap_steps or 0:,} step(s)"
         )
+    if sync.staleness is not None:
+        said.append(f"a replica may be {sync.staleness:,} step(s) ahead of the slowest")
+    if sync.policy == "async":
+        said.append("no replica waits for another; a step is an update of each, on average")
     if sync.statistical_efficiency is not None:
         said.append(f"a sample is worth {sync.statistical_efficiency:g} of one, as is given")
     return [f"{sync.policy if not line else '':<15} {one}" for line, one in enumerate(said)]

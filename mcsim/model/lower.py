@@ -29,7 +29,7 @@ from mcsim.model.plan import (
     require_distinct,
 )
 from mcsim.model.rounds import of_rounds
-from mcsim.model.syncing import cutoff_of, of_fragments, rounds_of
+from mcsim.model.syncing import cutoff_of, of_fragments, rounds_of, stale_of
 from mcsim.model.training import Training
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
@@ -117,10 +117,12 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
         division=division,
         ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal / inner),
         rounds=rounds,
+        stale=stale_of(scenario.sync),
         statistical_efficiency=scenario.sync.statistical_efficiency,
     )
     plan = replace(plan, cutoff=cutoff_of(scenario.sync, plan.replicas))
     _require_alike(scenario, plan, averaged)
+    _require_no_network(scenario, plan)
     if training is not None:
         require_sequences(training)
         require_memory(scenario, training.memory())
@@ -154,6 +156,16 @@ def _require_alike(scenario: Scenario, plan: Plan, inner: int) -> None:
     if inner > 1 and (plan.is_disturbed or plan.slow_sites):
         message = "with slow states, shocks or a daily swing are not available in this version"
         raise scenario.error([Problem("sync.inner_steps", message)])
+
+
+def _require_no_network(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where replicas with clocks of their own were to meet."""
+    if plan.stale is not None and plan.barriers:
+        message = (
+            f'"{scenario.sync.policy}" does not know yet what updates take on the network: take'
+            " workload.gradient (or the network and the links) away"
+        )
+        raise scenario.error([Problem("sync.policy", message)])
 
 
 def _require_countable(scenario: Scenario, plan: Plan) -> None:

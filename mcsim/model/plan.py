@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 from mcsim.model.exchange import Exchange
-from mcsim.model.policy import Cutoff, Rounds
+from mcsim.model.policy import Cutoff, Rounds, Stale
 
 if TYPE_CHECKING:
     from mcsim.model.division import Division
@@ -296,7 +296,8 @@ class Plan:
     devices of a site do. ideal_mfu: what part of the fleet's peak the model's operations are in an
     ideal step; None where either is not known. cutoff: None where everybody is waited for. rounds:
     None where a step is one; where not, groups and clock are of a single step of the round.
-    statistical_efficiency: that the user gives; nothing here depends on it.
+    stale: None where all replicas do the same step. statistical_efficiency: that the user gives;
+    nothing here depends on it.
     """
 
     seed: int
@@ -316,6 +317,7 @@ class Plan:
     ideal_mfu: float | None = None
     cutoff: Cutoff | None = None
     rounds: Rounds | None = None
+    stale: Stale | None = None
     statistical_efficiency: float | None = None
 
     @property
@@ -330,7 +332,9 @@ class Plan:
 
     @property
     def tracked(self) -> tuple[str, ...]:
-        """What is kept of steps beside their times: shares of samples that are lost."""
+        """What is kept of steps beside their times."""
+        if self.stale is not None:
+            return ("staleness",)
         loses = self.rounds is not None and self.rounds.quorum < len(self.sites)
         return ("samples_lost",) if self.cutoff is not None or loses else ()
 
@@ -421,6 +425,7 @@ class Plan:
         """Whether steps depend on those before, or on the time, given the cluster."""
         return (
             self.daily is not None
+            or self.stale is not None
             or any(isinstance(slow, Slow) for slow in self._slow)
             or any(group.correlation > 0 for group in self.groups)
             or any(barrier.degrading for barrier in self.barriers)
@@ -429,7 +434,7 @@ class Plan:
     @property
     def is_plain(self) -> bool:
         """Whether everybody waits for the last, in every step."""
-        return self.cutoff is None and self.rounds is None
+        return self.cutoff is None and self.rounds is None and self.stale is None
 
     @property
     def is_disturbed(self) -> bool:
@@ -440,7 +445,9 @@ class Plan:
     def undisturbed(self) -> Plan:
         """The same, in which all devices draw anew in every step, and wait for each other."""
         groups = tuple(replace(group, slow=(), correlation=0.0) for group in self.groups)
-        return replace(self, groups=groups, slow_sites=(), daily=None, cutoff=None, rounds=None)
+        return replace(
+            self, groups=groups, slow_sites=(), daily=None, cutoff=None, rounds=None, stale=None
+        )
 
     @property
     def devices(self) -> int:

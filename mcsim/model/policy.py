@@ -29,6 +29,14 @@ class Cutoff:
 
 
 @dataclass(frozen=True)
+class Stale:
+    """Replicas with clocks of their own. bound: steps that one may be ahead of the slowest;
+    infinite where nobody waits."""
+
+    bound: float
+
+
+@dataclass(frozen=True)
 class Rounds:
     """Rounds of steps in which each site works by itself: what the steps of a plan then are.
 

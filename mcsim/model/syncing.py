@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from mcsim.model.plan import Barrier
-from mcsim.model.policy import Cutoff, Rounds
+from mcsim.model.policy import Cutoff, Rounds, Stale
 from mcsim.scenario.schema import OF_SITES, Sync
 
 
@@ -16,6 +17,13 @@ def cutoff_of(sync: Sync, replicas: int) -> Cutoff | None:
     if sync.wait_for is None or sync.wait_for == replicas:
         return None
     return Cutoff(spare=replicas - sync.wait_for)
+
+
+def stale_of(sync: Sync) -> Stale | None:
+    """Replicas of which none may be ahead meet in every step."""
+    if sync.policy == "async":
+        return Stale(math.inf)
+    return Stale(sync.staleness) if sync.staleness else None
 
 
 def rounds_of(sync: Sync, sites: int) -> Rounds | None:

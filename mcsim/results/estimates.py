@@ -94,18 +94,32 @@ class Summary:
     @cached_property
     def lost(self) -> FloatArray:
         """The mean share of samples that do not enter an update; shape (replicates,)."""
-        if "samples_lost" not in self.plan.tracked:
-            return np.zeros(len(self.replicates))
-        return self.mean[:, self.tracked.start + self.plan.tracked.index("samples_lost")]
+        return self._tracked("samples_lost")[0]
 
     @cached_property
     def lost_stderr(self) -> FloatArray:
-        if "samples_lost" not in self.plan.tracked:
-            return np.zeros(len(self.replicates))
-        at = self.tracked.start + self.plan.tracked.index("samples_lost")
-        # A share has a variance, whatever the times have.
+        return self._tracked("samples_lost")[1]
+
+    @cached_property
+    def staleness(self) -> tuple[FloatArray, FloatArray]:
+        """The mean staleness, in steps, and its standard error; each shape (replicates,)."""
+        return self._tracked("staleness")
+
+    def _tracked(self, name: str) -> tuple[FloatArray, FloatArray]:
+        """The mean of one of `Plan.tracked`, and its standard error; 0 where it is none."""
+        if name not in self.plan.tracked:
+            return np.zeros(len(self.replicates)), np.zeros(len(self.replicates))
+        at = self.tracked.start + self.plan.tracked.index(name)
+        # Bounded, so that it has a variance, whatever the times have.
         error = np.sqrt(self.variance[:, at] / self.plan.steps * self.inefficiency[:, at])
-        return np.asarray(error)
+        return self.mean[:, at], np.asarray(error)
+
+    @cached_property
+    def updates(self) -> FloatArray:
+        """Updates of all replicas a second; shape (replicates,)."""
+        with np.errstate(divide="ignore"):
+            found = self.plan.replicas * (1.0 - self.lost) / self.step_time
+        return np.asarray(found)
 
     @cached_property
     def step_time(self) -> FloatArray:

@@ -160,6 +160,28 @@ STATISTICS: tuple[Statistic, ...] = (
         is_known=lambda s: "samples_lost" in s.plan.tracked,
     ),
     Statistic(
+        "staleness",
+        ("replicate",),
+        "1",
+        "steps that the slowest replica is behind the mean of all",
+        lambda s: s.staleness[0],
+        lambda s: s.staleness[1],
+        "when as many updates are made as there are replicas; without a bound it grows with the run"
+        " where replicas differ for good",
+        bounded=True,
+        is_known=lambda s: "staleness" in s.plan.tracked,
+    ),
+    Statistic(
+        "update_rate",
+        ("replicate",),
+        "s-1",
+        "updates of all replicas a second, those who are ahead included",
+        lambda s: s.updates,
+        lambda s: s.updates * s.relative_stderr,
+        "a step of such a run is as many updates as there are replicas, whoever makes them",
+        is_known=lambda s: s.plan.stale is not None,
+    ),
+    Statistic(
         "statistical_efficiency",
         (),
         "1",

@@ -207,7 +207,7 @@ def _sync_faults(
     if sync is UNREADABLE or not groups or UNREADABLE in (*counts, *sites, parallel):
         return
     policy, divided = sync.policy, parallel is not None
-    if divided and policy in (*OF_SITES, "timeout"):
+    if divided and policy in (*OF_SITES, "timeout", "ssp", "async"):
         message = f'"{policy}" does not know [workload.parallel] yet; take "bsp" or "backup"'
         yield "sync.policy", message
     if policy in OF_SITES and len(sites) == 1:

@@ -163,6 +163,8 @@ POLICIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "fragments": "the model is exchanged in so many parts",
             "overlap_steps": "",
         },
+        "ssp": {"staleness": "a replica may be so many steps ahead of the slowest"},
+        "async": {},
     }
 )
 """What each policy has keys for; and why the key is needed, if it is."""
@@ -180,7 +182,8 @@ class Sync(Part):
         " `timeout`: no longer than that; `local-sgd`, `diloco`: once in `inner_steps`, so that a"
         " step of the result is a round of so many; `hierarchical`: inside a site in each step,"
         " between sites once a round; `quorum`: so, but for a part of the sites;"
-        " `streaming-diloco`: so, by `fragments`, behind `overlap_steps`",
+        " `streaming-diloco`: so, by `fragments`, behind `overlap_steps`; `ssp`: each replica by"
+        " itself, at most `staleness` steps ahead of the slowest; `async`: however far ahead",
         tuple(POLICIES),
         default="bsp",
     )
@@ -221,6 +224,12 @@ class Sync(Part):
         default=None,
         at_least=0,
         at_most=1_000_000,
+    )
+    staleness: int | None = fields.integer(
+        "steps that a replica may be ahead of the slowest",
+        default=None,
+        at_least=0,
+        at_most=MAX_STEPS,
     )
     statistical_efficiency: float | None = fields.quantity(
         "what a sample is worth under the policy, of what it is under `bsp`; stands beside the"
