@@ -166,6 +166,10 @@ class _Run:
             without = None
             if self.plan.division is not None:
                 without = "divided models are sampled by the processor"
+            elif self.plan.cutoff is not None:
+                without = "steps that do not wait for everybody are sampled by the processor"
+            elif self.plan.stale is not None:
+                without = "replicas with clocks of their own are sampled by the processor"
             elif self._choice.engine == "exact":
                 without = f"the exact engine ({self._choice.reason}) samples no devices"
             if without is not None:

@@ -250,13 +250,6 @@ LINKS = [
 LATER_KEYS = [
     one("age of devices", {"count = 8": 'count = 8\nage = "1 d"'}, 29, "fleet[0].age", "not avail"),
     one(
-        "backup replicas",
-        {'policy = "bsp"': "wait_for = 3"},
-        37,
-        "sync.wait_for",
-        "not available in this version",
-    ),
-    one(
         "failures", {"[sync]": "[failure]\n[sync]"}, 36, "failure", "not available in this version"
     ),
     one(
@@ -273,7 +266,102 @@ LATER_KEYS = [
         "remedy.most_share",
         "changes nothing with equal shares",
     ),
-    one("backup policy", {'"bsp"': '"backup"'}, 37, "sync.policy", '"backup" must be "bsp"'),
+]
+
+
+def policy(name, *keys):
+    """The change to a policy with some keys, a line each."""
+    return {'policy = "bsp"': "\n".join([f'policy = "{name}"', *keys])}
+
+
+SYNC_KEYS = [
+    one("no such policy", {'"bsp"': '"backups"'}, 37, "sync.policy", 'mean "backup"'),
+    one("backup without a number", policy("backup"), 36, "sync.wait_for", "ends with so many"),
+    one(
+        "more than there are",
+        policy("backup", "wait_for = 13"),
+        38,
+        "sync.wait_for",
+        "13 is above 12, the replicas that there are; take at most that",
+    ),
+    one("nobody", policy("backup", "wait_for = 0"), 38, "sync.wait_for", "must be at least 1"),
+    one(
+        "a key of another policy",
+        policy("bsp", "wait_for = 3"),
+        38,
+        "sync.wait_for",
+        'changes nothing with "bsp"; take policy = "backup"',
+    ),
+    Case(
+        "several keys of other policies",
+        policy("timeout", 'timeout = "-1 s"', "wait_for = 3", "quorum = 1", 'grace = "-1 s"'),
+        [
+            (38, "sync.timeout", "must be at least 1e-15"),
+            (39, "sync.wait_for", 'changes nothing with "timeout"'),
+            (40, "sync.quorum", 'changes nothing with "timeout"; take policy = "quorum"'),
+            (41, "sync.grace", "must be at least 0"),
+        ],
+    ),
+    one("no timeout", policy("timeout"), 36, "sync.timeout", "ends then at the latest"),
+    one("a length", policy("timeout", 'timeout = "1 m"'), 38, "sync.timeout", "is a length"),
+    one(
+        "one site",
+        policy("hierarchical", "inner_steps = 4") | {'site = "southaven"': 'site = "memphis"'},
+        37,
+        "sync.policy",
+        'is of several sites, and all devices are at one; take "bsp", or "local-sgd"',
+    ),
+    Case(
+        "fragments",
+        policy("streaming-diloco", "inner_steps = 4", "fragments = 5"),
+        [
+            (39, "sync.fragments", "5 is above inner_steps, 4: take at most that"),
+        ],
+    ),
+    Case(
+        "overlap",
+        policy("streaming-diloco", "inner_steps = 8", "fragments = 2", "overlap_steps = 5"),
+        [
+            (40, "sync.overlap_steps", "5 is above 4, the steps from one exchange to the next"),
+        ],
+    ),
+    Case(
+        "streaming without keys",
+        policy("streaming-diloco"),
+        [
+            (36, "sync.inner_steps", "each fragment is exchanged once in so many steps"),
+            (36, "sync.fragments", "the model is exchanged in so many parts"),
+        ],
+    ),
+    one("no bound", policy("ssp"), 36, "sync.staleness", "so many steps ahead of the slowest"),
+    one(
+        "a bound of nobody",
+        policy("async", "staleness = 3"),
+        38,
+        "sync.staleness",
+        'changes nothing with "async"; take policy = "ssp"',
+    ),
+    one(
+        "more sites than there are",
+        policy("quorum", "quorum = 3"),
+        38,
+        "sync.quorum",
+        "3 is above 2, the sites that have devices; take at most that",
+    ),
+    one(
+        "sites of a divided model",
+        policy("hierarchical", "inner_steps = 4") | {"[[link]]": "[workload.parallel]\n[[link]]"},
+        38,
+        "sync.policy",
+        '"hierarchical" does not know [workload.parallel] yet; take "bsp" or "backup"',
+    ),
+    one(
+        "worth more than a sample",
+        policy("bsp", "statistical_efficiency = 1.5"),
+        38,
+        "sync.statistical_efficiency",
+        "1.5 must be at most 1",
+    ),
 ]
 
 RUN_KEYS = [
@@ -937,6 +1025,7 @@ SEVERAL = [
 CASES = [
     *UNKNOWN_KEYS,
     *LATER_KEYS,
+    *SYNC_KEYS,
     *LINKS,
     *RUN_KEYS,
     *NOT_TOML,

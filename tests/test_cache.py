@@ -55,6 +55,10 @@ def test_every_kernel_has_one_signature():
     shared = {"slow_site": slow, "daily": {"amplitude": 0.1}}
     for count in (9, 3000):
         mcsim.run(scenario({"count": count, "jitter": disturbed}, jitter=shared, steps=2_000))
+    for jitters in (jitter, disturbed):
+        asked = scenario({"count": 3000, "jitter": jitters}, steps=20)
+        mcsim.run(asked.replace({"sync.policy": "backup", "sync.wait_for": 2990}))
+        mcsim.run(asked.replace({"sync.policy": "timeout", "sync.timeout": 1.01}))
     mcsim.run(scenario({"count": 9, "jitter": jitter}).replace({"run.engine": "exact"}))
     link = {"bandwidth": 1.0, "latency": 1.0, "delay": {"law": "exponential", "mean": 1}}
     for parallel in ({}, {"tensor": 2, "pipeline": 2, "microbatches": 2, "activation": 1}):

@@ -205,7 +205,6 @@ FULL = {
             "jitter": JITTER,
         }
     ],
-    "sync": {"policy": "local-sgd", "inner_steps": 2},
     "remedy": {
         "shares": "device",
         "microbatches": 8,
@@ -216,6 +215,7 @@ FULL = {
         "evict_after": "1 h",
         "swap_cost": "1 min",
     },
+    "sync": {"policy": "local-sgd", "inner_steps": 2, "statistical_efficiency": 0.5},
 }
 
 OTHER_LAW = {"law": "exponential", "mean": 0.5}
@@ -347,10 +347,39 @@ OTHER = {
     "remedy.swap_cost": "2 min",
     "sync.policy": "diloco",
     "sync.inner_steps": 3,
+    "sync.statistical_efficiency": 0.75,
+    "sync.staleness": 1,
+    "sync.wait_for": 1,
+    "sync.timeout": "1 s",
+    "sync.quorum": 1,
+    "sync.grace": "1 s",
+    "sync.fragments": 1,
+    "sync.overlap_steps": 1,
+}
+
+# Of several sites, with a model that is not divided.
+SITES = {
+    "workload.parallel": None,
+    "fleet": [FULL["fleet"][0], FULL["fleet"][0] | {"name": "b", "site": "b"}],
 }
 
 # What must be changed at the same time.
 AT_ONCE = {
+    "sync.wait_for": {"sync.policy": "backup", "sync.inner_steps": None},
+    "sync.timeout": {
+        "sync.policy": "timeout",
+        "sync.inner_steps": None,
+        "workload.parallel": None,
+    },
+    "sync.staleness": {
+        "sync.policy": "ssp",
+        "sync.inner_steps": None,
+        "workload.parallel": None,
+    },
+    "sync.quorum": SITES | {"sync.policy": "quorum"},
+    "sync.grace": SITES | {"sync.policy": "quorum", "sync.quorum": 1},
+    "sync.fragments": SITES | {"sync.policy": "streaming-diloco"},
+    "sync.overlap_steps": SITES | {"sync.policy": "streaming-diloco", "sync.fragments": 1},
     "link[0].queue": {"link[0].arrival_cv": None, "link[0].service_cv": None},
     "workload.parallel.pipeline": {"workload.parallel.stages": ["own"] * 4},
     "workload.parallel.schedule": {"workload.parallel.virtual_stages": None},

@@ -14,6 +14,7 @@ from mcsim.engine.screening import Bins, GroupLaws, GroupScreen, Level, screens_
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray, Law
 from mcsim.model.plan import Group, Plan
+from mcsim.model.policy import Cutoff
 from mcsim.model.remedies import ABSENT
 
 KEPT = (16.0, 64.0, 256.0, 1024.0, np.inf)
@@ -23,6 +24,19 @@ Without stalls, none of the first 16 outranks the level in one step of e^16 = 9 
 looked at with 64, and at last with all. With stalls, a device is kept where its step or its stall
 alone may bring it to the level, and fewer reach it: see `sampled.start_of`.
 """
+_NEARLY_NEVER = 1e-3
+"""How often a level may be too high: the step is then looked at again, with all devices."""
+
+
+def kept_at(depth: int, cutoff: Cutoff | None) -> float:
+    """Devices kept per site and step at a depth of `KEPT`.
+
+    Of a step that does not wait for the latest `spare`, all of those are among them as surely as
+    one is without: their number varies by its root. With stalls, too few reach the level, so that
+    each depth keeps twice as many.
+    """
+    least, spare = KEPT[depth], 0 if cutoff is None else cutoff.spare
+    return least + (spare * 2.0**depth + (least * spare) ** 0.5 if spare else 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +64,27 @@ class Cluster:
                 self._screens[depth] = self._find_screens(depth)
             return self._screens[depth]
 
+    @property
+    def _highest_level(self) -> float:
+        """s; whoever is late for a timeout is above it, but where a site is slower than nearly
+        ever."""
+        plan = self.plan
+        if plan.cutoff is None:
+            return np.inf
+        slower = 1.0 if plan.daily is None else 1.0 + plan.daily.amplitude
+        for slow in plan.slow_sites:
+            slower *= max(1.0, float(slow.factor.quantile(np.array([_NEARLY_NEVER]))[0]))
+        return plan.cutoff.timeout / slower
+
     def _find_screens(self, depth: int) -> tuple[tuple[Level, ...], tuple[GroupScreen, ...]]:
         levels: list[Level] = []
         screens: dict[int, GroupScreen] = {}
         for site in range(len(self.plan.sites)):
             here = [i for i, group in enumerate(self.plan.groups) if group.site == site]
             level, found = screens_of_site(
-                [(self.laws[i], self.bins[i]) for i in here], KEPT[depth]
+                [(self.laws[i], self.bins[i]) for i in here],
+                kept_at(depth, self.plan.cutoff),
+                self._highest_level,
             )
             levels.append(level)
             screens.update(zip(here, found, strict=True))

@@ -6,12 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mcsim.engine.links import exchange_times
 from mcsim.engine.philox import Purpose, Words, key_of, survivals, word_3
-from mcsim.engine.shared import shared_factors
-from mcsim.engine.steps import Steps
 from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.arrival import NotExact
@@ -37,44 +34,20 @@ _PURPOSE = {
 }
 
 
-def ended(
-    plan: Plan,
-    replicate: int,
-    first: int,
-    ready: FloatArray,
-    culprit: NDArray[np.int64],
-    draw: FloatArray,
-    busy: FloatArray,
-    device: NDArray[np.int64] | None = None,
-) -> Steps:
-    """The steps from `first` on, of the arrivals that an engine draws: arrays of `Steps`.
-
-    What whole sites share in a step multiplies all of their devices' times, stalls too.
-    Raises SimulationError as `step_times` does.
-    """
-    factors = shared_factors(plan, replicate, first, len(ready))
-    if factors is not None:
-        with np.errstate(**OVERFLOW):
-            ready = ready * factors
-            busy = busy * factors[:, [group.site for group in plan.groups]]
-    time, components = step_times(plan, replicate, first, ready)
-    return Steps(time, ready, culprit, draw, busy, components, device)
-
-
 def step_times(
     plan: Plan, replicate: int, first: int, ready: FloatArray
 ) -> tuple[FloatArray, FloatArray | None]:
     """The times of the steps from `first` on, s, each with the delays of its own address.
 
-    ready: shape (steps, sites), s, the last arrival at each site. Result: shape (steps,), and what
-    they were spent on, as of `Steps.components`.
+    ready: shape (steps, sites), s, the last arrival at each site; -inf where there is none. Result:
+    shape (steps,), and what they were spent on, as of `Steps.components`.
     Raises SimulationError where a time is not finite, or too large for sums of its powers.
     """
     with np.errstate(**OVERFLOW):
-        delays = _delays(plan, replicate, first, len(ready))
+        delays = delays_of(plan, replicate, first, len(ready))
         exchange = exchange_times(plan.barrier, plan.seed, replicate, first, len(ready))
         time = step_end(plan.barrier, ready, delays, exchange)
-        _require_finite(time)
+        require_finite(time)
         if len(plan.components) == len(BARE):
             return time, None
         last: FloatArray = ready.max(axis=1)
@@ -82,7 +55,8 @@ def step_times(
         return time, np.column_stack([last, time - last - among, among])
 
 
-def _require_finite(time: FloatArray) -> None:
+def require_finite(time: FloatArray) -> None:
+    """Raise SimulationError where a time is not finite, or too large for sums of its powers."""
     if not np.all(np.abs(time) < _LONGEST):
         worst = time[~(np.abs(time) < _LONGEST)][0]
         raise SimulationError(f"a step takes {worst:g} s; beyond {_LONGEST:g} s no mean is formed")
@@ -114,11 +88,11 @@ def stage_ends(plan: Plan, replicate: int, first: int, ready: FloatArray, done: 
                         into[:, stage, column] = _in_rounds(plan, replicate, steps, many, place)
                         place += many.rounds
         ends = stages_end(barriers, buckets, division.deciding, ready, done, each, others, exchange)
-    _require_finite(ends.time)
+    require_finite(ends.time)
     return ends
 
 
-def _delays(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
+def delays_of(plan: Plan, replicate: int, first: int, count: int) -> FloatArray:
     """The delays of the barrier, shape (steps, delays), s."""
     delays = plan.barrier.delays if plan.barrier is not None else ()
     steps = np.arange(first, first + count, dtype=np.uint32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from mcsim.engine.clocks import ClockEngine
 from mcsim.engine.exact import ExactEngine, site_laws
 from mcsim.engine.pipelines import PipelineEngine
 from mcsim.engine.sampled import SampledEngine
@@ -25,6 +26,8 @@ def sampled_engine(plan: Plan, target: str = "cpu") -> Engine:
     """
     if plan.division is not None:
         return PipelineEngine(plan)
+    if plan.stale is not None:
+        return ClockEngine(plan)
     return SampledEngine(plan, accelerator_of(target))
 
 

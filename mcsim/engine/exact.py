@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from mcsim.engine.cluster import base_times
 from mcsim.engine.compile import kernel
-from mcsim.engine.ends import ended
 from mcsim.engine.philox import Purpose, Word, key_of, philox, to_survival, word_3
-from mcsim.engine.steps import Steps
+from mcsim.engine.policies import ended
+from mcsim.engine.steps import Arrivals, Steps
 from mcsim.laws import FloatArray
 from mcsim.model.choice import why_not_exact
 from mcsim.model.lookup import IndexArray
@@ -81,6 +81,11 @@ class ExactReplicate:
 
     def sample(self, first: int, count: int) -> Steps:
         """Steps `first` to `first + count - 1`, each from its own address."""
+        inner = self.plan.inner
+        arrivals = self._arrivals(first * inner, count * inner)
+        return ended(self.plan, self.replicate, first, arrivals)
+
+    def _arrivals(self, first: int, count: int) -> Arrivals:
         plan = self.plan
         shape = (count, len(plan.sites))
         ready, draw = np.empty(shape), np.empty(shape)
@@ -110,7 +115,7 @@ class ExactReplicate:
             ready[:, site], draw[:, site] = latest, drawn
             culprit[:, site] = np.array(here)[group]
             busy[:, here] = mean
-        return ended(plan, self.replicate, first, ready, culprit, draw, busy)
+        return Arrivals(ready, culprit, draw, busy)
 
 
 @kernel

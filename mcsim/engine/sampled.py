@@ -20,16 +20,19 @@ from mcsim.engine.candidates import (
     screen,
 )
 from mcsim.engine.cluster import KEPT, Cluster, draw_cluster
+from mcsim.engine.cutoff import Scored, cut_short, late_share
 from mcsim.engine.devices import DeviceTables, all_devices
 from mcsim.engine.draws import complete
-from mcsim.engine.ends import OVERFLOW, ended
+from mcsim.engine.ends import OVERFLOW
 from mcsim.engine.held import Found, drawn_at, held, refreshes_of
 from mcsim.engine.philox import Purpose, Words, key_of, word_3
+from mcsim.engine.policies import ended
 from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
 from mcsim.engine.states import Spells, spells_of
-from mcsim.engine.steps import Steps
+from mcsim.engine.steps import Arrivals, Steps
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Group, Plan
+from mcsim.model.policy import Cutoff
 from mcsim.model.remedies import ABSENT
 
 IntArray = NDArray[np.int64]
@@ -40,10 +43,6 @@ _PILOT = 64
 """Steps from which a depth is chosen to begin with."""
 _FEW = 8
 """Steps that take as long one by one as some hundred together."""
-
-
-Arrivals = tuple[FloatArray, IntArray, FloatArray, FloatArray, IntArray]
-"""`ready`, `culprit`, `draw`, `busy` and `device` of `Steps`."""
 
 
 class SampledEngine:
@@ -64,23 +63,27 @@ class SampledEngine:
         """The cluster of a replicate with its thresholds."""
         cluster = draw_cluster(self._plan, self._laws, replicate)
         with np.errstate(**OVERFLOW):
-            start = start_of(cluster)
-        return SampledReplicate(cluster, start, self._tables, self._accelerator)
+            start, lost = start_of(cluster), late_share(cluster)
+        return SampledReplicate(cluster, start, self._tables, self._accelerator, lost)
 
 
 @dataclass(frozen=True)
 class SampledReplicate:
     """A cluster whose devices draw. start: the depth of `KEPT` to begin with. tables: of each
-    group, where all devices are counted, or looked at by an accelerator."""
+    group, where all devices are counted, or looked at by an accelerator. lost: the share of samples
+    that is expected to be, given the cluster; None where it is counted."""
 
     cluster: Cluster
     start: int
     tables: Sequence[DeviceTables] | None = None
     accelerator: Accelerator | None = None
+    lost: float | None = None
 
     def sample(self, first: int, count: int) -> Steps:
         finder = _Finder(self.accelerator, self.tables)
         steps = sample_steps(self.cluster, first, count, self.start, finder)
+        if self.lost is not None:
+            steps = dataclasses.replace(steps, lost=np.full(count, self.lost))
         if self.tables is None or self.cluster.plan.keep != "devices":
             return steps
         counter = None if self.accelerator is None else self.accelerator.count
@@ -101,14 +104,15 @@ _HERE = _Finder()
 
 
 def arrivals_of(drawn: SampledReplicate, first: int, count: int) -> Arrivals:
-    """The last arrivals of some steps of a replicate."""
+    """The last arrivals of some steps of a replicate, or of all steps of some rounds."""
+    inner = drawn.cluster.plan.inner
     with np.errstate(**OVERFLOW):
-        return _arrivals(drawn.cluster, first, count, drawn.start)
+        return _arrivals(drawn.cluster, first * inner, count * inner, drawn.start)
 
 
 def times_of(plan: Plan, replicate: int, first: int, arrivals: Arrivals) -> FloatArray:
     """The times of the steps from `first` on, s, where devices arrive so; shape (steps,)."""
-    return ended(plan, replicate, first, *arrivals).time
+    return ended(plan, replicate, first, arrivals).time
 
 
 def start_of(cluster: Cluster) -> int:
@@ -128,9 +132,10 @@ def sample_steps(
     cluster: Cluster, first: int, count: int, start: int = 0, finder: _Finder = _HERE
 ) -> Steps:
     """Steps `first` to `first + count - 1` of a replicate. start: as of `SampledReplicate`."""
+    inner = cluster.plan.inner
     with np.errstate(**OVERFLOW):
-        arrivals = _arrivals(cluster, first, count, start, finder)
-    return ended(cluster.plan, cluster.replicate, first, *arrivals)
+        arrivals = _arrivals(cluster, first * inner, count * inner, start, finder)
+    return ended(cluster.plan, cluster.replicate, first, arrivals)
 
 
 GroupArrivals = tuple[FloatArray, FloatArray, IntArray, FloatArray]
@@ -150,7 +155,8 @@ def _arrivals(
         # By ourselves: which steps are looked at with which must not change their bits.
         redone = _arrivals(cluster, first + start, size, depth + 1)
         for values, better in zip(found, redone, strict=True):
-            values[rows] = better[rows - start]
+            if values is not None and better is not None:
+                values[rows] = better[rows - start]
     return found
 
 
@@ -158,6 +164,8 @@ def _screened(
     cluster: Cluster, first: int, count: int, depth: int, finder: _Finder = _HERE
 ) -> tuple[Arrivals, NDArray[np.bool_]]:
     """The arrivals among what is kept, and in which steps none else can be later."""
+    if cluster.plan.cutoff is not None:
+        return _screened_and_cut(cluster, cluster.plan.cutoff, first, count, depth)
     plan = cluster.plan
     levels, screens = cluster.screens(depth)
     shape = (count, len(plan.sites))
@@ -181,7 +189,31 @@ def _screened(
     if depth + 1 < len(KEPT):
         for site, level in enumerate(levels):
             sure &= level.outranked_by(ready[:, site], draw[:, site])
-    return (ready, culprit, draw, busy, device), sure
+    return Arrivals(ready, culprit, draw, busy, device), sure
+
+
+def _screened_and_cut(
+    cluster: Cluster, cutoff: Cutoff, first: int, count: int, depth: int
+) -> tuple[Arrivals, NDArray[np.bool_]]:
+    """The same of steps that do not wait for everybody: times include what sites share."""
+    plan = cluster.plan
+    levels, screens = cluster.screens(depth)
+    is_last = depth + 1 == len(KEPT)
+    spells = [
+        spells_of(plan, index, cluster.replicate, first, count) for index in range(len(screens))
+    ]
+    kept = sum(screened.kept for screened in screens) + sum(map(mean_slow, plan.groups))
+    batch = max(1, int(_MAX_KEPT / (kept + 1)))
+    parts = []
+    for at in range(first, first + count, batch):
+        size = min(batch, first + count - at)
+        lists = [
+            _scored(cluster, index, screened, spells[index], at, size, _HERE)
+            for index, screened in enumerate(screens)
+        ]
+        parts.append(cut_short(cluster, cutoff, levels, screens, lists, at, size, is_last))
+    ready, culprit, draw, busy, device, lost, sure = map(np.concatenate, zip(*parts, strict=True))
+    return Arrivals(ready, culprit, draw, busy, device, lost), sure
 
 
 def _group_arrivals(
@@ -214,13 +246,38 @@ def _batch_arrivals(
     count: int,
     finder: _Finder,
 ) -> GroupArrivals:
-    group, base = cluster.plan.groups[index], cluster.base[index]
     if finder.accelerator is not None and finder.tables and _is_plain(cluster, index):
         tables = finder.tables[index]
         some = finder.accelerator.contenders(cluster, index, screened, tables, first, count)
         return _last_of_contenders(cluster, index, screened, some)
+    one, *others = (
+        _last_of_each(*scored)
+        for scored in _scored(cluster, index, screened, spells, first, count, finder)
+    )
+    for other in others:
+        later = (other[0] > one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
+        one = (
+            np.where(later, other[0], one[0]),
+            np.where(later, other[1], one[1]),
+            np.where(later, other[2], one[2]),
+            one[3] + other[3],
+        )
+    return one
+
+
+def _scored(
+    cluster: Cluster,
+    index: int,
+    screened: GroupScreen,
+    spells: Spells | None,
+    first: int,
+    count: int,
+    finder: _Finder,
+) -> tuple[Scored, ...]:
+    """The candidates of a group with their times: those that are kept, and those that are slow."""
+    group, base = cluster.plan.groups[index], cluster.base[index]
     device, step, code, number = _candidates(cluster, index, screened, first, count, finder)
-    draws = _Draws(cluster, index, device, step)
+    draws = Draws(cluster, index, device, step)
     time = draws.time(base[device])
     of_stall = screened.stall or screened.step
     excess = np.empty_like(time)
@@ -241,7 +298,7 @@ def _batch_arrivals(
     )
     offsets = np.concatenate([[0], np.cumsum(number)])
     if spells is None:
-        return _last_of_each(offsets, device, time, draws, excess)
+        return (Scored(offsets, device, time, draws.survival, excess),)
     row, slow, factor = spells.steps(first, count)
     if screened.present < group.count:
         there = base[slow] > ABSENT
@@ -249,27 +306,26 @@ def _batch_arrivals(
     # What is slow now counts by its slow time alone.
     kept_twice = _among(step.astype(np.int64) - first, device, row, slow, group.count)
     time[kept_twice], excess[kept_twice] = -np.inf, 0.0
-    one = _last_of_each(offsets, device, time, draws, excess)
-    draws = _Draws(cluster, index, slow, (row + first).astype(np.uint32))
+    one = Scored(offsets, device, time, draws.survival, excess)
+    draws = Draws(cluster, index, slow, (row + first).astype(np.uint32))
     time = draws.time(base[slow] * factor)
     offsets = np.searchsorted(row, np.arange(count + 1))
-    other = _last_of_each(offsets, slow, time, draws, time - screened.expected[slow])
-    later = (other[0] > one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
-    return (
-        np.where(later, other[0], one[0]),
-        np.where(later, other[1], one[1]),
-        np.where(later, other[2], one[2]),
-        one[3] + other[3],
-    )
+    excess = time - screened.expected[slow]
+    return one, Scored(offsets, slow, time, draws.survival, excess)
 
 
 def _last_of_each(
-    offsets: IntArray, device: IntArray, time: FloatArray, draws: _Draws, excess: FloatArray
+    offsets: IntArray,
+    device: IntArray,
+    time: FloatArray,
+    survival: FloatArray,
+    excess: FloatArray,
 ) -> GroupArrivals:
+    """As of `Scored`."""
     count = offsets.size - 1
     latest, drawn, surplus = (np.empty(count) for _ in range(3))
     who = np.empty(count, np.int64)
-    last_of_each(offsets, device, time, draws.survival, excess, latest, drawn, who, surplus)
+    last_of_each(offsets, device, time, survival, excess, latest, drawn, who, surplus)
     return latest, drawn, who, surplus
 
 
@@ -285,11 +341,11 @@ def _is_plain(cluster: Cluster, index: int) -> bool:
 def _last_of_contenders(
     cluster: Cluster, index: int, screened: GroupScreen, some: Contenders
 ) -> GroupArrivals:
-    draws = _Draws(cluster, index, some.device, some.step)
+    draws = Draws(cluster, index, some.device, some.step)
     time = draws.time(cluster.base[index][some.device])
     excess = np.where(some.missing, time - screened.expected[some.device], 0.0)
     offsets = np.concatenate([[0], np.cumsum(some.number)])
-    latest, drawn, who, surplus = _last_of_each(offsets, some.device, time, draws, excess)
+    latest, drawn, who, surplus = _last_of_each(offsets, some.device, time, draws.survival, excess)
     return latest, drawn, who, surplus + some.surplus
 
 
@@ -333,7 +389,7 @@ def _among(
     return np.asarray(slow[at] == pair)
 
 
-class _Draws:
+class Draws:
     """The draws of some devices of a group in some steps, and whether they are rare."""
 
     def __init__(self, cluster: Cluster, index: int, device: IntArray, step: Words) -> None:

@@ -380,8 +380,10 @@ def _double(order: int) -> float:
 
 
 def screens_of_site(
-    groups: Sequence[tuple[GroupLaws, Bins]], kept: float
+    groups: Sequence[tuple[GroupLaws, Bins]], kept: float, most: float = np.inf
 ) -> tuple[Level, list[GroupScreen]]:
-    """A level for a site and the thresholds of its groups."""
+    """A level for a site, not above `most` s, and the thresholds of its groups."""
     level = find_level(groups, kept)
+    if level.time >= most:
+        level = Level(most, 0.0)
     return level, [laws.screen(bins, level) for laws, bins in groups]

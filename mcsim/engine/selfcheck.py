@@ -73,11 +73,11 @@ def check_by_law(
 
     On so many threads, or by those who ran it. It takes a twentieth of the run's time, but at
     least the tables of one cluster and some blocks of steps. What makes steps differ in law, as
-    slow states do, is left out of it.
+    slow states do, is left out of it, and so is whatever stands in the place of a full barrier.
     """
     name = engine if isinstance(engine, str) else engine.name
     sampled = engine if isinstance(engine, SampledEngine) else None
-    if plan.is_disturbed:
+    if plan.is_disturbed or not plan.is_plain:
         plan, sampled = plan.undisturbed(), None
     laws = engine.first_laws if isinstance(engine, ExactEngine) else None
     if laws is None:

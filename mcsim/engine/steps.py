@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,20 @@ class DeviceCounts:
         return DeviceCounts(self.times + other.times, self.waits + other.waits)
 
 
+class Arrivals(NamedTuple):
+    """Who arrives last in some steps, as an engine draws it: arrays as of `Steps`.
+
+    Of a plan with rounds: of each of their steps.
+    """
+
+    ready: FloatArray
+    culprit: NDArray[np.int64]
+    draw: FloatArray
+    busy: FloatArray
+    device: NDArray[np.int64] | None = None
+    lost: FloatArray | None = None
+
+
 @dataclass(frozen=True)
 class Steps:
     """What happened in some steps of a replicate.
@@ -39,7 +53,9 @@ class Steps:
     the order of `Plan.components`; None where those are BARE. device: shape (steps, sites), the
     number in its group of the device of that arrival; None where the engine does not know. devices:
     of all devices in all of the steps; None if not asked for. stage: shape (steps,), the slowest of
-    the pipeline that the step waited for; None where the model is not divided.
+    the pipeline that the step waited for; None where the model is not divided. lost: shape
+    (steps,), the share of samples that do not enter the update; None where all do. staleness: shape
+    (steps,), in steps; None where all replicas do the same one.
     """
 
     time: FloatArray
@@ -51,6 +67,8 @@ class Steps:
     device: NDArray[np.int64] | None = None
     devices: DeviceCounts | None = None
     stage: NDArray[np.intp] | None = None
+    lost: FloatArray | None = None
+    staleness: FloatArray | None = None
 
     @property
     def last_site(self) -> NDArray[np.int64]:
@@ -75,6 +93,8 @@ class Steps:
             None if self.components is None else self.components[rows],
             None if self.device is None else self.device[rows],
             stage=None if self.stage is None else self.stage[rows],
+            lost=None if self.lost is None else self.lost[rows],
+            staleness=None if self.staleness is None else self.staleness[rows],
         )
 
     def joined(self, *others: Steps) -> Steps:
@@ -86,6 +106,8 @@ class Steps:
         counts = [part.devices for part in parts if part.devices is not None]
         components = [part.components for part in parts if part.components is not None]
         stages = [part.stage for part in parts if part.stage is not None]
+        lost = [part.lost for part in parts if part.lost is not None]
+        stale = [part.staleness for part in parts if part.staleness is not None]
         return Steps(
             np.concatenate([part.time for part in parts]),
             np.concatenate([part.ready for part in parts]),
@@ -96,6 +118,8 @@ class Steps:
             np.concatenate(known) if len(known) == len(parts) else None,
             reduce(add, counts) if counts else None,
             np.concatenate(stages) if stages else None,
+            np.concatenate(lost) if lost else None,
+            np.concatenate(stale) if stale else None,
         )
 
 

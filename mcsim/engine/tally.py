@@ -78,7 +78,8 @@ class Ordered:
 
     moments: columns step time, compute time and exposed communication (s), then the wait
         fraction of each group, the compute time (s) of each site, the mean time (s) of a device
-        of each group, and the components (s) that are not the second and third.
+        of each group, what `Plan.tracked` names, and the components (s) that are not
+        the second and third.
     blocking: of the same columns, if steps remember those before.
     times: s, of each step, if they are kept; else empty.
     """
@@ -96,6 +97,10 @@ class Ordered:
         whole = steps.time[:, None]
         wait = np.divide(waiting, whole, out=np.zeros_like(waiting), where=whole != 0)
         columns = [steps.time, last, steps.time - last, wait, steps.ready, steps.busy]
+        if steps.lost is not None:
+            columns.append(steps.lost)
+        if steps.staleness is not None:
+            columns.append(steps.staleness)
         if steps.components is not None:
             columns.append(steps.components)
         row = np.column_stack(columns)

@@ -50,6 +50,8 @@ def likely_target(plan: Plan, engine: str) -> str:
     do for the time that it takes to begin there."""
     if engine != "sampled" or plan.division is not None:
         return "cpu"
+    if plan.cutoff is not None or plan.stale is not None:
+        return "cpu"
     if cpu_seconds(plan, "sampled") < _WORTH_A_START * available_threads():
         return "cpu"
     return "cuda" if all(target.is_usable for target in found_targets()) else "cpu"

@@ -11,6 +11,7 @@ from mcsim.engine.simulate import simulate
 from mcsim.laws import LAWS
 from mcsim.model.division import free_of_network
 from mcsim.model.plan import Daily, Group, Plan, Shock, SitePlan, Slow
+from mcsim.model.policy import Cutoff
 
 
 def warm_up() -> int:
@@ -22,6 +23,8 @@ def warm_up() -> int:
         plan = _every_path(engine, keep)
         # Two tiles: draws that are kept are looked for where a tile begins, too.
         simulate(plan, threads=1, engine=engine_of(engine, plan), tile=plan.steps // 2)
+    few = replace(_every_path("sampled", "summary"), cutoff=Cutoff(spare=10))
+    simulate(few, threads=1, engine=engine_of("sampled", few))
     divided = _divided(_every_path("sampled", "summary"))
     simulate(divided, threads=1, engine=engine_of("sampled", divided))
     return sum(bool(kernel.signatures) for kernel in KERNELS)

@@ -66,7 +66,10 @@ def _arrived(
     barrier: Barrier, ready: FloatArray, delay: FloatArray, exchange: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
     """When the parts of all sites are there, and what they then take among them; (steps,), s."""
-    arrival = (1 - barrier.overlap) * ready + np.array(barrier.up)
+    share = 1 - barrier.overlap
+    # Where nobody is waited for, at -inf, there is nothing to hide behind.
+    own = share * ready if share > 0.0 else np.where(ready > -np.inf, 0.0, ready)
+    arrival = own + np.array(barrier.up)
     across = np.full(len(ready), barrier.across) if exchange is None else exchange.copy()
     for column, one in enumerate(barrier.delays):
         if one.site is None:

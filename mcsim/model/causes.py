@@ -73,7 +73,7 @@ class Disturbances:
 
     def _group(self, group: Group, causes: Collection[str]) -> Group:
         if "generations" not in causes:
-            group = replace(group, compute=self.plan.ideal_step_time)
+            group = replace(group, compute=self.plan.ideal_step_time / self.plan.inner)
         if "specimens" not in causes:
             group = replace(group, persistent=None)
         if "places" not in causes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from mcsim.model.maximum import reason_against
-from mcsim.model.plan import Plan, Slow
+from mcsim.model.plan import Group, Plan, Slow
 
 # Measured on two cores at 2.6 GHz by `make bench`, rounded up; other machines differ.
 _SAMPLED_PER_DRAW = 0.15e-6
@@ -13,6 +15,10 @@ _SAMPLED_PER_REPLICATE = 10e-3
 _SAMPLED_PER_GROUP_AND_STEP = 1e-6
 _SAMPLED_PER_SITE_AND_STEP = 1.5e-6
 _SAMPLED_PER_DRAW_AND_STEP = 0.025e-9
+_SPARE = 300e-9
+_CLOCK_PER_DRAW = 100e-9
+_CLOCK_PER_STEP = 500e-6
+_TOO_LATE = 100e-9
 _COUNTED_PER_DRAW_AND_STEP = 2.5e-9
 _SLOW_PER_DEVICE_AND_STEP = 110e-9
 _REFRESH_OF_A_UNIT = 50e-9
@@ -48,6 +54,10 @@ def why_not_exact(plan: Plan) -> str | None:
     before a cluster is drawn."""
     if plan.keep == "devices":
         return 'keep = "devices" asks for the time of every device, which it does not draw'
+    if plan.stale is not None:
+        return "replicas have clocks of their own, and steps depend on all before them"
+    if plan.cutoff is not None:
+        return "steps do not wait for everybody, and it draws the last arrival alone"
     for group in plan.groups:
         if group.correlation > 0:
             return f"{group.name}: its jitter is kept from step to step, and it draws each anew"
@@ -78,6 +88,8 @@ def _why_not_tabulated(plan: Plan) -> str | None:
 
 def why_no_step_law(plan: Plan) -> str | None:
     """The reason why the law of the step time cannot be tabulated; None if it can."""
+    if not plan.is_plain:
+        return "only the law of a full barrier is tabulated, and [sync] has another policy"
     if plan.barrier is not None and plan.barrier.degrading:
         link = plan.barrier.degrading[0].name
         return f"the link {link} degrades for spells of time, so steps remember those before"
@@ -112,7 +124,7 @@ def cpu_seconds(plan: Plan, engine: str) -> float:
         each = _EXACT_PER_SITE * sites + _EXACT_PER_DEVICE * plan.devices
         each += _EXACT_STALLS_PER_GROUP * stalls
         per_step = _EXACT_PER_SITE_AND_STEP * sites + _network_seconds(plan)
-        return plan.replicates * each + steps * per_step
+        return plan.replicates * each + steps * plan.inner * per_step
     each = _SAMPLED_PER_REPLICATE
     if plan.division is None:
         each += _SAMPLED_PER_DRAW * plan.draws
@@ -125,9 +137,11 @@ def sampled_seconds(plan: Plan) -> float:
         units = plan.devices / plan.division.parallel.tensor
         per_operation = _OPERATION * plan.devices + _OPERATION_PASSED * units
         return per_operation * plan.division.operations + _OPERATION_DRAWN * plan.draws
+    if plan.stale is not None:
+        return _CLOCK_PER_DRAW * plan.draws + _CLOCK_PER_STEP
     seconds = _network_seconds(plan) + _SAMPLED_PER_GROUP_AND_STEP * len(plan.groups)
     seconds += _SAMPLED_PER_SITE_AND_STEP * len(plan.sites)
-    seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws
+    seconds += _SAMPLED_PER_DRAW_AND_STEP * plan.draws + _seconds_of_late(plan)
     for group in plan.groups:
         seconds += _KEPT_PER_DEVICE_AND_STEP * group.count * (group.correlation > 0)
         for slow in group.slow:
@@ -136,7 +150,27 @@ def sampled_seconds(plan: Plan) -> float:
             seconds += _REFRESH_OF_A_UNIT * refresh * group.units(slow.level)
     if plan.keep == "devices":
         seconds += _COUNTED_PER_DRAW_AND_STEP * plan.draws
-    return seconds
+    return plan.inner * seconds
+
+
+def _seconds_of_late(plan: Plan) -> float:
+    """Expected time to look at those that a step does not wait for, s."""
+    if plan.cutoff is None:
+        return 0.0
+    # Without specimens: it is the cost that is asked for, not the share.
+    late = sum(group.count * _share_late(group, plan.cutoff.timeout) for group in plan.groups)
+    return _TOO_LATE * late + _SPARE * plan.cutoff.spare * len(plan.sites)
+
+
+def _share_late(group: Group, timeout: float) -> float:
+    """How likely a device is late for a timeout, about."""
+    if group.step is None and group.stall is None:
+        return float(group.compute > timeout)
+    if group.step is None:
+        assert group.stall is not None
+        return float(group.stall.survival(np.array([timeout - group.compute]))[0])
+    stall = 0.0 if group.stall is None else group.stall.expectation()
+    return float(group.step.survival(np.array([(timeout - stall) / group.compute]))[0])
 
 
 def _network_seconds(plan: Plan) -> float:

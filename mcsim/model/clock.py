@@ -21,28 +21,44 @@ from mcsim.scenario.network import Link
 
 
 def clock_of(
-    groups: Sequence[Group], sites: int, barrier: Barrier | None, division: Division | None
+    groups: Sequence[Group],
+    sites: int,
+    barrier: Barrier | None,
+    division: Division | None,
+    every: int = 1,
 ) -> float:
-    """Seconds of a step without any jitter, slow state or random delay, with all links whole."""
+    """Seconds of a step without any jitter, slow state or random delay, with all links whole.
+
+    every: steps from one exchange among the sites to the next, each of which has its part of it.
+    """
     if division is not None:
         return _of_pipelines(groups, sites, division)
     ready = np.zeros((1, sites))
     for group in groups:
         ready[0, group.site] = max(ready[0, group.site], group.compute)
     delays = np.zeros((1, len(barrier.delays) if barrier else 0))
-    return float(step_end(barrier, ready, delays)[0])
+    whole = float(step_end(barrier, ready, delays)[0])
+    if every == 1:
+        return whole
+    inside = float(step_end(barrier, ready, delays, np.zeros(1))[0])
+    return inside + (whole - inside) / every
 
 
 def timed(
-    barriers: Sequence[Barrier], buckets: int, links: Sequence[Link], clock: float
+    barriers: Sequence[Barrier],
+    buckets: int,
+    links: Sequence[Link],
+    clock: float,
+    every: int = 1,
 ) -> tuple[Barrier, ...]:
     """The barriers of a step with their links looked at once in so many seconds.
 
-    buckets: that each exchanges. A flap begins while links are used, or while they are not.
+    buckets: that each exchanges. every: steps from one exchange to the next. A flap begins while
+    links are used, or while they are not.
     """
     by_identity = {identity_of(link_name(link)): aged(link) for link in links}
     used = sum(buckets * barrier.across for barrier in barriers)
-    idle = max(clock - used, 0.0)
+    idle = max(every * clock - used, 0.0)
     return tuple(_timed(barrier, by_identity, clock, idle, used) for barrier in barriers)
 
 

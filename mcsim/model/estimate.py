@@ -19,6 +19,7 @@ from mcsim.model.plan import LinkPlan, Messages, Plan, Shock, Slow
 from mcsim.model.training import Training
 from mcsim.scenario import Scenario
 from mcsim.scenario.remedy import Remedy
+from mcsim.scenario.schema import OF_SITES
 from mcsim.tables import table
 from mcsim.threads import available_threads
 from mcsim.units import Dimension, show
@@ -178,7 +179,7 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
         "",
         groups,
         "",
-        *_rounds(scenario),
+        *_policy(scenario, plan),
         *_remedy(scenario),
         *_disturbances(plan),
         *_division(scenario, plan),
@@ -201,12 +202,32 @@ def explain(scenario: Scenario, threads: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _rounds(scenario: Scenario) -> list[str]:
-    """What a step is, if not one."""
-    inner = scenario.sync.steps_a_round
-    if inner == 1:
-        return []
-    return [f"{scenario.sync.policy:<15} a step, here, is a round of {inner:,} inner steps"]
+def _policy(scenario: Scenario, plan: Plan) -> list[str]:
+    """What a step is, if not one, and whom it waits for, if not for everybody."""
+    sync = scenario.sync
+    said = []
+    if sync.steps_a_round > 1:
+        said.append(f"a step, here, is a round of {sync.steps_a_round:,} inner steps")
+    if sync.wait_for is not None:
+        said.append(f"a step ends with the first {sync.wait_for:,} of {plan.replicas:,} replicas")
+    if sync.timeout is not None:
+        said.append(f"a step waits for {show(sync.timeout, 'time')} at most")
+    if sync.policy in OF_SITES:
+        said.append(f"{len(plan.sites):,} sites meet once in {sync.steps_a_round:,} step(s)")
+    if sync.quorum is not None:
+        grace = show(sync.grace or 0.0, "time")
+        said.append(f"the first {sync.quorum:,} of them are waited for, the others for {grace}")
+    if sync.fragments is not None:
+        said.append(
+            f"in {sync.fragments:,} fragment(s), each behind {sync.overlap_steps or 0:,} step(s)"
+        )
+    if sync.staleness is not None:
+        said.append(f"a replica may be {sync.staleness:,} step(s) ahead of the slowest")
+    if sync.policy == "async":
+        said.append("no replica waits for another; a step is an update of each, on average")
+    if sync.statistical_efficiency is not None:
+        said.append(f"a sample is worth {sync.statistical_efficiency:g} of one, as is given")
+    return [f"{sync.policy if not line else '':<15} {one}" for line, one in enumerate(said)]
 
 
 def _remedy(scenario: Scenario) -> list[str]:

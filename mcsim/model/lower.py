@@ -30,6 +30,7 @@ from mcsim.model.plan import (
 )
 from mcsim.model.remedies import remedied, until_evicted
 from mcsim.model.rounds import of_rounds
+from mcsim.model.syncing import cutoff_of, of_fragments, rounds_of, stale_of
 from mcsim.model.training import Training
 from mcsim.model.wear import link_name
 from mcsim.scenario import Scenario
@@ -62,7 +63,8 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
     place = {group.name: group.site or known[0] for group in scenario.fleet}
     names = [name for name in known if name in place.values()]
     sites = tuple(SitePlan(name, identity_of(name)) for name in names)
-    inner = scenario.sync.steps_a_round
+    averaged, inner = scenario.sync.steps_averaged, scenario.sync.steps_a_round
+    rounds = rounds_of(scenario.sync, len(sites))
     groups = tuple(
         of_rounds(scenario, index, _group(scenario, fleet, names.index(place[fleet.name])))
         for index, fleet in enumerate(scenario.fleet)
@@ -73,7 +75,7 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
     _require_steps(scenario)
     require_distinct("link", (link_name(link) for link in scenario.link))
     division = division_of(scenario, sites, groups)
-    training, ideal = training_of(scenario), balanced_time(groups)
+    training, ideal = training_of(scenario), balanced_time(groups) * (inner // averaged)
     barrier = None
     if division is None:
         barrier = barrier_of(
@@ -81,14 +83,16 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
             scenario.link,
             _gradient(scenario),
             # Only behind the last of the inner steps.
-            scenario.workload.overlap / inner,
+            scenario.workload.overlap / averaged,
             sites,
             groups,
         )
+        barrier = of_fragments(barrier, rounds)
     # What links suffer in time needs the clock, which needs the links as they are undisturbed.
-    clock = clock or clock_of(groups, len(sites), barrier, division)
+    every = 1 if rounds is None else rounds.inner // rounds.fragments
+    clock = clock or clock_of(groups, len(sites), barrier, division, every)
     if barrier is not None:
-        (barrier,) = timed([barrier], 1, scenario.link, clock)
+        (barrier,) = timed([barrier], 1, scenario.link, clock, every)
     if division is not None:
         buckets = division.parallel.buckets
         barriers = timed(division.barriers, buckets, scenario.link, clock)
@@ -113,9 +117,15 @@ def _lowered(scenario: Scenario, clock: float | None) -> Plan:
         daily=_daily(jitter.daily, clock),
         division=division,
         ideal_mfu=None if training is None else _ideal_mfu(scenario, training, ideal / inner),
+        rounds=rounds,
+        stale=stale_of(scenario.sync),
+        statistical_efficiency=scenario.sync.statistical_efficiency,
     )
     plan = remedied(scenario, plan)
-    _require_alike(scenario, plan, inner)
+    plan = replace(plan, cutoff=cutoff_of(scenario.sync, plan.replicas))
+    _require_alike(scenario, plan, averaged)
+    _require_no_network(scenario, plan)
+    _require_all_there(scenario, plan)
     if training is not None:
         require_sequences(training)
         require_memory(scenario, training.memory())
@@ -151,6 +161,23 @@ def _require_alike(scenario: Scenario, plan: Plan, inner: int) -> None:
         raise scenario.error([Problem("sync.inner_steps", message)])
 
 
+def _require_no_network(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where replicas with clocks of their own were to meet."""
+    if plan.stale is not None and plan.barriers:
+        message = (
+            f'"{scenario.sync.policy}" does not know yet what updates take on the network: take'
+            " workload.gradient (or the network and the links) away"
+        )
+        raise scenario.error([Problem("sync.policy", message)])
+
+
+def _require_all_there(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where some of those that a policy counts are left out."""
+    if plan.remedies is not None and plan.remedies.leaves_out and (plan.stale or plan.tracked):
+        message = f'drop_..., spares: not available with policy = "{scenario.sync.policy}" yet'
+        raise scenario.error([Problem("remedy", message)])
+
+
 def _require_countable(scenario: Scenario, plan: Plan) -> None:
     """Raise ScenarioError where all devices are to be counted and some are slow for a while, or
     left out."""
@@ -159,6 +186,8 @@ def _require_countable(scenario: Scenario, plan: Plan) -> None:
         message = '"devices" does not know [workload.parallel] yet'
     elif plan.remedies is not None and plan.remedies.leaves_out:
         message = '"devices" does not know those that [remedy] leaves out yet'
+    elif not plan.is_plain:
+        message = f'"devices" does not know policy = "{scenario.sync.policy}" yet'
     elif plan.is_disturbed:
         message = '"devices" does not know slow states, shocks, a daily swing or a correlation yet'
     if plan.keep == "devices" and message:
@@ -170,6 +199,12 @@ def _require_addresses(scenario: Scenario, plan: Plan) -> None:
     operations where there are none."""
     operations = plan.division.operations if plan.division is not None else 0
     steps = max(plan.steps, plan.target.max_steps if plan.target else 0)
+    if steps * plan.inner > MAX_STEPS:
+        message = (
+            f"{steps:,} rounds of {plan.inner:,} steps each are more than {MAX_STEPS:,} steps,"
+            " which is all that can be numbered"
+        )
+        raise scenario.error([Problem("run.steps", message)])
     if operations and steps * (operations + 7) > MAX_STEPS:
         message = (
             f"{steps:,} steps of {operations:,} operations each are more than"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import Law
 from mcsim.model.exchange import Exchange
+from mcsim.model.policy import Cutoff, Rounds, Stale
 
 if TYPE_CHECKING:
     from mcsim.model.division import Division
@@ -297,7 +298,10 @@ class Plan:
     but at times of its own. daily: what swings with the time of day. Both multiply all that the
     devices of a site do. ideal_mfu: what part of the fleet's peak the model's operations are in an
     ideal step; None where either is not known. remedies: what is done about slow devices, if
-    anything.
+    anything. cutoff: None where everybody is waited for. rounds:
+    None where a step is one; where not, groups and clock are of a single step of the round.
+    stale: None where all replicas do the same step. statistical_efficiency: that the user gives;
+    nothing here depends on it.
     """
 
     seed: int
@@ -316,6 +320,28 @@ class Plan:
     daily: Daily | None = None
     ideal_mfu: float | None = None
     remedies: Remedies | None = None
+    cutoff: Cutoff | None = None
+    rounds: Rounds | None = None
+    stale: Stale | None = None
+    statistical_efficiency: float | None = None
+
+    @property
+    def inner(self) -> int:
+        """Steps that are sampled for one of the result."""
+        return 1 if self.rounds is None else self.rounds.inner
+
+    @property
+    def undisturbed_step_time(self) -> float:
+        """Seconds of a step without disturbance, with equal work and a free network."""
+        return self.inner * max(group.compute for group in self.groups)
+
+    @property
+    def tracked(self) -> tuple[str, ...]:
+        """What is kept of steps beside their times."""
+        if self.stale is not None:
+            return ("staleness",)
+        loses = self.rounds is not None and self.rounds.quorum < len(self.sites)
+        return ("samples_lost",) if self.cutoff is not None or loses else ()
 
     @property
     def barriers(self) -> tuple[Barrier, ...]:
@@ -328,7 +354,9 @@ class Plan:
     def link_times(self) -> dict[str, float]:
         """Seconds of a step in which each link that is used carries gradients, and what stages
         hand on, undisturbed."""
-        buckets = 1 if self.division is None else self.division.parallel.buckets
+        buckets = 1 if self.rounds is None else self.rounds.fragments
+        if self.division is not None:
+            buckets = self.division.parallel.buckets
         found = {} if self.division is None else dict(self.division.link_times)
         for barrier in self.barriers:
             for link, seconds in zip(barrier.links, barrier.exchange.busy(), strict=True):
@@ -402,10 +430,16 @@ class Plan:
         """Whether steps depend on those before, or on the time, given the cluster."""
         return (
             self.daily is not None
+            or self.stale is not None
             or any(isinstance(slow, Slow) for slow in self._slow)
             or any(group.correlation > 0 for group in self.groups)
             or any(barrier.degrading for barrier in self.barriers)
         )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether everybody waits for the last, in every step."""
+        return self.cutoff is None and self.rounds is None and self.stale is None
 
     @property
     def is_disturbed(self) -> bool:
@@ -414,14 +448,21 @@ class Plan:
         return self.daily is not None or kept or bool(self._slow)
 
     def undisturbed(self) -> Plan:
-        """The same, in which all devices draw anew in every step and nothing else differs."""
+        """The same, in which all devices draw anew in every step, and wait for each other."""
         groups = tuple(replace(group, slow=(), correlation=0.0) for group in self.groups)
-        return replace(self, groups=groups, slow_sites=(), daily=None)
+        return replace(
+            self, groups=groups, slow_sites=(), daily=None, cutoff=None, rounds=None, stale=None
+        )
 
     @property
     def devices(self) -> int:
         """Devices of all groups."""
         return sum(group.count for group in self.groups)
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the model."""
+        return self.devices if self.division is None else self.division.placement.replicas
 
 
 def identity_of(name: str) -> int:

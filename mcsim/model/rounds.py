@@ -91,7 +91,7 @@ def _sum(law: Law, number: int) -> Quantiles:
 
 def of_rounds(scenario: Scenario, index: int, group: Group) -> Group:
     """The group whose step is a round. Raises ScenarioError where it cannot be."""
-    number = scenario.sync.steps_a_round
+    number = scenario.sync.steps_averaged
     if number == 1:
         return group
     own = scenario.fleet[index].jitter

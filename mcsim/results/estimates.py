@@ -84,9 +84,43 @@ class Summary:
         return slice(self.sites.stop, self.sites.stop + len(self.plan.groups))
 
     @property
+    def tracked(self) -> slice:
+        return slice(self.busy.stop, self.busy.stop + len(self.plan.tracked))
+
+    @property
     def components(self) -> slice:
-        rest = slice(self.busy.stop, None)
-        return rest if self.mean.shape[1] > self.busy.stop else slice(COMPUTE, COMMUNICATION + 1)
+        rest = slice(self.tracked.stop, None)
+        return rest if self.mean.shape[1] > rest.start else slice(COMPUTE, COMMUNICATION + 1)
+
+    @cached_property
+    def lost(self) -> FloatArray:
+        """The mean share of samples that do not enter an update; shape (replicates,)."""
+        return self._tracked("samples_lost")[0]
+
+    @cached_property
+    def lost_stderr(self) -> FloatArray:
+        return self._tracked("samples_lost")[1]
+
+    @cached_property
+    def staleness(self) -> tuple[FloatArray, FloatArray]:
+        """The mean staleness, in steps, and its standard error; each shape (replicates,)."""
+        return self._tracked("staleness")
+
+    def _tracked(self, name: str) -> tuple[FloatArray, FloatArray]:
+        """The mean of one of `Plan.tracked`, and its standard error; 0 where it is none."""
+        if name not in self.plan.tracked:
+            return np.zeros(len(self.replicates)), np.zeros(len(self.replicates))
+        at = self.tracked.start + self.plan.tracked.index(name)
+        # Bounded, so that it has a variance, whatever the times have.
+        error = np.sqrt(self.variance[:, at] / self.plan.steps * self.inefficiency[:, at])
+        return self.mean[:, at], np.asarray(error)
+
+    @cached_property
+    def updates(self) -> FloatArray:
+        """Updates of all replicas a second; shape (replicates,)."""
+        with np.errstate(divide="ignore"):
+            found = self.plan.replicas * (1.0 - self.lost) / self.step_time
+        return np.asarray(found)
 
     @cached_property
     def step_time(self) -> FloatArray:
@@ -127,9 +161,12 @@ class Summary:
 
     @cached_property
     def capacity_used(self) -> FloatArray:
-        """What the devices at work do over what all would do undisturbed, shape (replicates,)."""
+        """What the devices at work do over what all would do undisturbed, shape (replicates,).
+
+        Samples that enter no update are no use of any.
+        """
         with np.errstate(divide="ignore"):
-            speed = np.where(self.slowdown > 0, 1 / self.slowdown, np.nan)
+            speed = np.where(self.slowdown > 0, (1.0 - self.lost) / self.slowdown, np.nan)
         swapping = 0.0 if self.plan.remedies is None else self.plan.remedies.swapping
         return np.asarray(speed * self.at_work / self.plan.devices / (1.0 + swapping))
 
@@ -137,6 +174,15 @@ class Summary:
     def at_work(self) -> NDArray[np.int64]:
         """Devices that are not left out, shape (replicates,)."""
         return np.array([at_work(self.plan, one) for one in range(len(self.replicates))])
+
+    @cached_property
+    def efficiency_stderr(self) -> FloatArray:
+        """Standard errors of the efficiencies, relative; shape (replicates,).
+
+        Of a step time and of what is lost the errors add up: a step that loses much is often long.
+        """
+        kept = np.where(self.lost < 1.0, 1.0 - self.lost, np.nan)
+        return np.asarray(self.relative_stderr + self.lost_stderr / kept)
 
     @cached_property
     def mfu(self) -> FloatArray:
@@ -260,7 +306,9 @@ class Summary:
     @cached_property
     def level_times(self) -> FloatArray:
         """Shape (sites, levels), s."""
-        buckets = 1 if self.plan.division is None else self.plan.division.parallel.buckets
+        buckets = self.plan.inner
+        if self.plan.division is not None:
+            buckets = self.plan.division.parallel.buckets
         return np.asarray(
             buckets * np.max([barrier.levels for barrier in self.plan.barriers], axis=0)
         )

@@ -183,7 +183,7 @@ def _coordinates(summary: Summary, scenario: Scenario) -> dict[str, xr.Variable]
         ),
         "group_compute_time": variable(
             ("group",),
-            np.array([g.compute for g in plan.groups]),
+            np.array([plan.inner * g.compute for g in plan.groups]),
             "s",
             "time of one undisturbed step on a device of the group",
         ),

@@ -183,7 +183,27 @@ def _causes(dataset: xr.Dataset) -> str:
     return (
         f"{whole}\n\nefficiency {percent(share, share_error)}:"
         f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}{of_peak}"
+        f"{_statistical(dataset)}"
     )
+
+
+def _statistical(dataset: xr.Dataset) -> str:
+    """What the policy costs beside time."""
+    said = ""
+    if "samples_lost" in dataset:
+        lost = percent(*estimate(dataset, "samples_lost"))
+        said += f"\nsamples lost {lost}: they enter no update, and no efficiency"
+    if "staleness" in dataset:
+        behind, around = with_error(*estimate(dataset, "staleness"))
+        rate, _ = with_error(*estimate(dataset, "update_rate"))
+        said += (
+            f"\n{rate} updates a second; the slowest replica is"
+            f" {behind}{around and f' ± {around}'} step(s) behind the mean of all"
+        )
+    if "statistical_efficiency" in dataset:
+        worth = float(dataset.statistical_efficiency)
+        said += f"\nstatistical efficiency {worth:g}, as given: it enters none of these figures"
+    return said
 
 
 def _spread(dataset: xr.Dataset) -> str:

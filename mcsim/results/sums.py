@@ -339,7 +339,7 @@ def _require_shapes(plan: Plan, arrays: Arrays) -> None:
         ]
         if list(array.shape) != shape or array.ndim != len(_SHAPES[name]):
             raise _UnusableError(f"is damaged, or made by hand: {name} has the shape {array.shape}")
-    of_all = 3 + 2 * len(plan.groups) + len(plan.sites)
+    of_all = 3 + 2 * len(plan.groups) + len(plan.sites) + len(plan.tracked)
     if lengths.get("column", of_all) not in (of_all, of_all + len(plan.components)):
         raise _UnusableError("is damaged, or made by hand: it has sums of something else")
 

@@ -21,7 +21,7 @@ from mcsim.scenario.network import Link, Network
 from mcsim.scenario.overrides import assign
 from mcsim.scenario.part import Part
 from mcsim.scenario.remedy import Remedy
-from mcsim.scenario.schema import CUSTOM, Fleet, Run, Site, Sync
+from mcsim.scenario.schema import CUSTOM, OF_SITES, Fleet, Run, Site, Sync
 from mcsim.scenario.toml import dumps
 from mcsim.scenario.workload import Workload
 from mcsim.suggest import did_you_mean
@@ -108,6 +108,7 @@ class Scenario(Part):
         yield from _repeated((f"{path}.between", _ends(link)) for path, link in links)
         yield from _site_faults(groups, _names(self.site), links)
         yield from _device_faults(groups, self.workload)
+        yield from _sync_faults(groups, self.workload, self.sync)
         node = self.network.node if isinstance(self.network, Network) else None
         if node is not None and getattr(node, "bandwidth", UNREADABLE) is None:
             custom = [path for path, group in groups if group.device == CUSTOM]
@@ -197,6 +198,32 @@ def _device_faults(groups: list[tuple[str, Fleet]], workload: Any) -> Iterable[t
                 f'"{precision}"{did_you_mean(precision, common)} is not known of'
                 f" {', '.join(lacking)}; take {there}",
             )
+
+
+def _sync_faults(
+    groups: list[tuple[str, Fleet]], workload: Any, sync: Any
+) -> Iterable[tuple[str, str]]:
+    counts = [group.count for _, group in groups]
+    sites = {group.site for _, group in groups}
+    parallel = getattr(workload, "parallel", UNREADABLE)
+    if sync is UNREADABLE or not groups or UNREADABLE in (*counts, *sites, parallel):
+        return
+    policy, divided = sync.policy, parallel is not None
+    if divided and policy in (*OF_SITES, "timeout", "ssp", "async"):
+        message = f'"{policy}" does not know [workload.parallel] yet; take "bsp" or "backup"'
+        yield "sync.policy", message
+    if policy in OF_SITES and len(sites) == 1:
+        message = f'"{policy}" is of several sites, and all devices are at one'
+        yield "sync.policy", f'{message}; take "bsp", or "local-sgd" for rounds of several steps'
+    elif policy in OF_SITES and sync.quorum not in (None, UNREADABLE) and sync.quorum > len(sites):
+        message = f"{sync.quorum:,} is above {len(sites):,}, the sites that have devices"
+        yield "sync.quorum", f"{message}; take at most that"
+    size = (parallel.tensor, parallel.pipeline) if divided else (1, 1)
+    if sync.wait_for not in (None, UNREADABLE) and UNREADABLE not in size:
+        replicas = sum(counts) // (size[0] * size[1])
+        if sync.wait_for > replicas:
+            message = f"{sync.wait_for:,} is above {replicas:,}, the replicas that there are"
+            yield "sync.wait_for", f"{message}; take at most that"
 
 
 def _table(part: Any) -> dict[str, Any]:

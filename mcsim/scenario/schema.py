@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from mcsim import fields
-from mcsim.scenario.decode import UNREADABLE
+from mcsim.scenario.decode import UNREADABLE, listing
 from mcsim.scenario.jitter import Jitter
 from mcsim.scenario.part import LONGEST, MAX_COUNT, SHORTEST, Part
 
@@ -149,20 +149,95 @@ class Fleet(Part):
             )
 
 
+POLICIES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "bsp": {},
+        "backup": {"wait_for": "a step ends with so many replicas"},
+        "timeout": {"timeout": "a step ends then at the latest"},
+        "local-sgd": {"inner_steps": "it meets once in so many steps"},
+        "diloco": {"inner_steps": "it meets once in so many steps"},
+        "hierarchical": {"inner_steps": "sites meet once in so many steps"},
+        "quorum": {"quorum": "a round waits for so many sites", "inner_steps": "", "grace": ""},
+        "streaming-diloco": {
+            "inner_steps": "each fragment is exchanged once in so many steps",
+            "fragments": "the model is exchanged in so many parts",
+            "overlap_steps": "",
+        },
+        "ssp": {"staleness": "a replica may be so many steps ahead of the slowest"},
+        "async": {},
+    }
+)
+"""What each policy has keys for; and why the key is needed, if it is."""
+
+OF_SITES = ("hierarchical", "quorum", "streaming-diloco")
+"""Policies under which sites are the workers."""
+
+
 @dataclass(frozen=True)
 class Sync(Part):
     """How devices wait for each other."""
 
-    later = MappingProxyType({"wait_for": "backup replicas"})
-
     policy: str = fields.choice(
-        "`bsp`: everybody waits for the slowest, in each step; `local-sgd`, `diloco`: once in"
-        " `inner_steps`, so that a step of the result is a round of so many",
-        ("bsp", "local-sgd", "diloco"),
+        "`bsp`: everybody waits for the slowest, in each step; `backup`: for the first `wait_for`;"
+        " `timeout`: no longer than that; `local-sgd`, `diloco`: once in `inner_steps`, so that a"
+        " step of the result is a round of so many; `hierarchical`: inside a site in each step,"
+        " between sites once a round; `quorum`: so, but for a part of the sites;"
+        " `streaming-diloco`: so, by `fragments`, behind `overlap_steps`; `ssp`: each replica by"
+        " itself, at most `staleness` steps ahead of the slowest; `async`: however far ahead",
+        tuple(POLICIES),
         default="bsp",
     )
     inner_steps: int | None = fields.integer(
-        "steps between two collectives", default=None, at_least=1, at_most=1_000_000
+        "steps between two collectives (of sites, where those are the workers)",
+        default=None,
+        at_least=1,
+        at_most=1_000_000,
+    )
+    wait_for: int | None = fields.integer(
+        "model replicas that a step waits for: the first; the others' samples are lost",
+        default=None,
+        at_least=1,
+        at_most=MAX_COUNT,
+    )
+    timeout: float | None = fields.quantity(
+        "after which a step waits for nobody: what is late is lost",
+        "time",
+        default=None,
+        at_least=SHORTEST,
+        at_most=LONGEST,
+    )
+    quorum: int | None = fields.integer(
+        "sites that a round waits for", default=None, at_least=1, at_most=MAX_COUNT
+    )
+    grace: float | None = fields.quantity(
+        "that a round waits for the other sites after its quorum; default: 0 s",
+        "time",
+        default=None,
+        at_least=0,
+        at_most=LONGEST,
+    )
+    fragments: int | None = fields.integer(
+        "parts in which the model is exchanged", default=None, at_least=1, at_most=1_000_000
+    )
+    overlap_steps: int | None = fields.integer(
+        "inner steps that an exchange may take until its result is waited for; default: 0",
+        default=None,
+        at_least=0,
+        at_most=1_000_000,
+    )
+    staleness: int | None = fields.integer(
+        "steps that a replica may be ahead of the slowest",
+        default=None,
+        at_least=0,
+        at_most=MAX_STEPS,
+    )
+    statistical_efficiency: float | None = fields.quantity(
+        "what a sample is worth under the policy, of what it is under `bsp`; stands beside the"
+        " results, and changes none of them",
+        None,
+        default=None,
+        above=0,
+        at_most=1,
     )
 
     @property
@@ -170,8 +245,36 @@ class Sync(Part):
         """Steps from one collective to the next."""
         return self.inner_steps or 1
 
+    @property
+    def steps_averaged(self) -> int:
+        """Steps of a round in which devices wait for nobody, not even inside their site."""
+        return 1 if self.policy in OF_SITES else self.steps_a_round
+
     def faults(self) -> Iterable[tuple[str, str]]:
-        if self.policy == "bsp" and self.inner_steps not in (None, UNREADABLE):
-            yield "inner_steps", 'changes nothing with "bsp"; take policy = "local-sgd"'
-        if self.policy in ("local-sgd", "diloco") and self.inner_steps is None:
-            yield "inner_steps", f'is missing: "{self.policy}" meets once in so many steps'
+        if self.policy is UNREADABLE:
+            return
+        keys = POLICIES[self.policy]
+        for key in dict.fromkeys(key for every in POLICIES.values() for key in every):
+            value = getattr(self, key)
+            if value is None and keys.get(key):
+                yield key, f'is missing: with "{self.policy}" {keys[key]}'
+            if value not in (None, UNREADABLE) and key not in keys:
+                others = [name for name, known in POLICIES.items() if key in known]
+                take = f"take policy = {listing(others)}"
+                yield key, f'changes nothing with "{self.policy}"; {take}'
+        if self.policy == "streaming-diloco":
+            yield from self._fragment_faults()
+
+    def _fragment_faults(self) -> Iterable[tuple[str, str]]:
+        inner, parts, overlap = self.inner_steps, self.fragments, self.overlap_steps
+        if UNREADABLE in (inner, parts) or inner is None or parts is None:
+            return
+        if parts > inner:
+            yield "fragments", f"{parts:,} is above inner_steps, {inner:,}: take at most that"
+        elif overlap not in (None, UNREADABLE) and overlap > inner // parts:
+            most = inner // parts
+            yield (
+                "overlap_steps",
+                f"{overlap:,} is above {most:,}, the steps from one exchange to the next"
+                " (inner_steps / fragments): take fewer, or fewer fragments",
+            )
