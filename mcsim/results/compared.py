@@ -54,7 +54,7 @@ def outcome_of(name: str, description: str, runs: Sequence[tuple[Scenario, Tally
         sum(peaks),
         sum(one.plan.devices for one in summaries),
         at_work,
-        np.zeros_like(throughput),
+        np.average([one.lost for one in summaries], axis=0, weights=peaks),
     )
 
 
@@ -224,7 +224,8 @@ def summarise_comparison(dataset: xr.Dataset) -> str:
     clusters = int(attrs["replicates_done"])
     order = np.argsort(-dataset.overall_effective_gpus.to_numpy()[1:], kind="stable") + 1
     rows = [_row(dataset.isel(remedy=number)) for number in [0, *order.tolist()]]
-    header = ["remedy", "step, s", "effective GPUs", "", "gain", "", "recovered", "", "best on"]
+    header = ["remedy", "step, s", "effective GPUs", "", "gain", "", "recovered", ""]
+    header += ["lost", "idle", "best on"]
     head = (
         f"{attrs['scenario_name']}: {int(attrs['devices']):,} devices;"
         f" {int(attrs['steps_done']):,} steps of each of {clusters} cluster(s), seed"
@@ -237,7 +238,9 @@ def summarise_comparison(dataset: xr.Dataset) -> str:
     notes = [
         "gain: of throughput; recovered: of the lost GPUs; ±: standard errors of pairs on the same"
         " clusters.",
-        "A step is a round where there are inner steps, and the slowest of several islands'.",
+        "A step is a round where there are inner steps, and the slowest of several islands'."
+        " lost: of the samples;",
+        "what samples are worth where replicas meet rarely is not in it.",
     ]
     if clusters == 1:
         notes.append("One cluster says nothing of others: take several (run.replicates).")
@@ -258,8 +261,14 @@ def _row(one: xr.Dataset) -> list[str]:
         gpus,
         gpus_error and f"± {gpus_error}",
         *cells,
+        _or_nothing(f"{100 * float(one.overall_samples_lost):.2g} %"),
+        _or_nothing(f"{float(one.idle_devices):,.0f}"),
         f"{100 * float(one.best_share):.0f} %",
     ]
+
+
+def _or_nothing(said: str) -> str:
+    return "" if said in ("0 %", "0") else said
 
 
 def _percent(one: xr.Dataset, name: str) -> tuple[str, str]:

@@ -18,7 +18,14 @@ from mcsim.errors import Problem, ScenarioError
 from mcsim.model import lower
 from mcsim.results import Outcome, label_comparison, outcome_of
 from mcsim.scenario import Scenario, parse_scenario
-from mcsim.study.remedies import COMBINATIONS, InapplicableError, Remedy, Scenarios, remedies_of
+from mcsim.study.remedies import (
+    COMBINATIONS,
+    InapplicableError,
+    Remedy,
+    Scenarios,
+    Tuned,
+    remedies_of,
+)
 from mcsim.study.sampling import sampled
 from mcsim.suggest import did_you_mean
 
@@ -89,9 +96,9 @@ def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Var
     for remedy in used:
         if remedy.tuned is not None:
             tuned = remedy.tuned(scenarios[0])
-            best = _best(scenarios, tuned.path, tuned.least, tuned.most, threads)
-            scenarios = tuple(one.replace({tuned.path: best}) for one in scenarios)
-            said.append(f"{tuned.path} = {best:,}")
+            changes = tuned.changes(_best(scenarios, tuned, threads))
+            scenarios = tuple(one.replace(changes) for one in scenarios)
+            said += [f"{path} = {value:,}" for path, value in changes.items()]
     return Variant(name, "; ".join(said), scenarios)
 
 
@@ -133,7 +140,7 @@ def _by_keys(scenario: Scenario, text: str, known: dict[str, Remedy]) -> Remedy:
     return Remedy(text, "as given", change)
 
 
-def _best(scenarios: Scenarios, path: str, least: int, most: int, threads: int | None) -> int:
+def _best(scenarios: Scenarios, tuned: Tuned, threads: int | None) -> int:
     """The number with the largest throughput on the first clusters.
 
     By doubling, and then between the neighbours of the best: right where there is one peak.
@@ -143,11 +150,11 @@ def _best(scenarios: Scenarios, path: str, least: int, most: int, threads: int |
     def look_at(numbers: Sequence[int]) -> None:
         for number in numbers:
             if number not in known:
-                known[number] = _throughput(scenarios, path, number, threads)
+                known[number] = _throughput(scenarios, tuned.changes(number), threads)
 
-    numbers = [least]
-    while numbers[-1] < most:
-        numbers.append(min(most, least + max(1, 2 * (numbers[-1] - least))))
+    numbers = [0]
+    while numbers[-1] < tuned.most:
+        numbers.append(min(tuned.most, max(1, 2 * numbers[-1])))
         look_at(numbers)
         best = max(known.values())
         if len(numbers) > 3 and all(known[one] < 0.98 * best for one in numbers[-3:]):
@@ -166,7 +173,7 @@ def _best(scenarios: Scenarios, path: str, least: int, most: int, threads: int |
         look_at(fresh)
 
 
-def _throughput(scenarios: Scenarios, path: str, number: int, threads: int | None) -> float:
+def _throughput(scenarios: Scenarios, changes: dict[str, int], threads: int | None) -> float:
     total = 0.0
     for one in scenarios:
         run = replace(
@@ -174,7 +181,7 @@ def _throughput(scenarios: Scenarios, path: str, number: int, threads: int | Non
             steps=min(one.run.steps, _PILOT_STEPS),
             replicates=min(one.run.replicates, _PILOT_REPLICATES),
         )
-        changed = replace(one, run=run).replace({path: number})
+        changed = replace(one, run=run).replace(changes)
         tally = simulate(lower(changed), threads=threads)
         total += float(outcome_of("", "", [(changed, tally)]).throughput.mean())
     return total

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from mcsim.model import lower
 from mcsim.scenario import Scenario
 from mcsim.scenario.schema import CUSTOM, Fleet
 
@@ -25,11 +26,19 @@ class InapplicableError(Exception):
 
 @dataclass(frozen=True)
 class Tuned:
-    """A key of whole numbers that is set to the best: the largest throughput from least to most."""
+    """A key of whole numbers that is set to the best: the one with the largest throughput.
+
+    most: from 0 to so many are tried. beneath: the key is so much less the number; None: it is the
+    number.
+    """
 
     path: str
-    least: int
     most: int
+    beneath: int | None = None
+
+    def changes(self, number: int) -> dict[str, int]:
+        """The change of the scenario to a number."""
+        return {self.path: number if self.beneath is None else self.beneath - number}
 
 
 @dataclass(frozen=True)
@@ -78,13 +87,13 @@ def all_remedies(kinds: Iterable[str], sites: Iterable[str]) -> Iterator[Remedy]
         "drop-devices",
         "the best number of the slowest devices left out",
         _set({}),
-        lambda s: Tuned("remedy.drop_devices", 0, max(_devices(s) // 2, 1) - 1),
+        lambda s: Tuned("remedy.drop_devices", max(_devices(s) // 2, 1) - 1),
     )
     yield Remedy(
         "drop-nodes",
         "the best number of the slowest nodes left out",
         _set({}),
-        lambda s: Tuned("remedy.drop_nodes", 0, max(_devices(s) // 16, 1) - 1),
+        lambda s: Tuned("remedy.drop_nodes", max(_devices(s) // 16, 1) - 1),
     )
     for kind in kinds:
         yield Remedy(f"without-{kind}", f"all {kind} left out", partial(_without, kind=kind))
@@ -95,6 +104,17 @@ def all_remedies(kinds: Iterable[str], sites: Iterable[str]) -> Iterator[Remedy]
         "evict",
         f"who is in a slow state for {EVICT_AFTER} is replaced, in {SWAP_COST}",
         _set({"evict_after": EVICT_AFTER, "swap_cost": SWAP_COST}),
+    )
+    yield Remedy(
+        "backup",
+        "steps end without the best number of the latest replicas, whose samples are lost",
+        _backup,
+        lambda s: Tuned("sync.wait_for", max(replicas(s) // 8, 1), replicas(s)),
+    )
+    yield Remedy(
+        "hierarchical",
+        f"sites meet once in {INNER_STEPS} steps, each by itself in between",
+        _sync({"policy": "hierarchical", "inner_steps": INNER_STEPS}),
     )
     yield Remedy(
         "local-sgd",
@@ -120,6 +140,7 @@ COMBINATIONS = (
     "shares-by-device+double-inside",
     "shares-by-device+tenfold-links",
     "shares-by-device+new-links+double-inside",
+    "shares-by-device+hierarchical",
     "shares-by-device+local-sgd",
     "islands-by-site+shares-by-device",
 )
@@ -155,6 +176,15 @@ def _sync(keys: dict[str, Any]) -> Callable[[Scenario], Scenarios]:
         return (scenario.replace({f"sync.{key}": value for key, value in keys.items()}),)
 
     return change
+
+
+def _backup(scenario: Scenario) -> Scenarios:
+    return _sync({"policy": "backup", "wait_for": replicas(scenario)})(scenario)
+
+
+def replicas(scenario: Scenario) -> int:
+    """Copies of the model."""
+    return lower(scenario).replicas
 
 
 def _inside(scenario: Scenario, by: float) -> Scenarios:
