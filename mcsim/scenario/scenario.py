@@ -22,6 +22,7 @@ from mcsim.scenario.overrides import assign
 from mcsim.scenario.part import Part
 from mcsim.scenario.schema import CUSTOM, Fleet, Run, Site, Sync
 from mcsim.scenario.toml import dumps
+from mcsim.scenario.uses import Inference, Power, Prices, Told
 from mcsim.scenario.workload import Workload
 from mcsim.suggest import did_you_mean
 
@@ -48,6 +49,12 @@ class Scenario(Part):
     network: Network | None = fields.table("inside the sites", Network, default=None)
     jitter: CommonJitter | None = fields.table("of all groups", CommonJitter, default=None)
     sync: Sync = fields.table("who waits for whom", Sync, default=Sync())
+    inference: Inference | None = fields.table(
+        "the model as a service, for `mcsim verdict`", Inference, default=None
+    )
+    power: Power | None = fields.table("what devices draw", Power, default=None)
+    prices: Prices | None = fields.table("what the fleet costs", Prices, default=None)
+    verdict: Told | None = fields.table("what is told of the fleet", Told, default=None)
     fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
 
     @classmethod
@@ -107,6 +114,7 @@ class Scenario(Part):
         yield from _site_faults(groups, _names(self.site), links)
         yield from _device_faults(groups, self.workload)
         node = self.network.node if isinstance(self.network, Network) else None
+        yield from _told_twice(self.verdict, self.workload)
         if node is not None and getattr(node, "bandwidth", UNREADABLE) is None:
             custom = [path for path, group in groups if group.device == CUSTOM]
             if custom:
@@ -195,6 +203,13 @@ def _device_faults(groups: list[tuple[str, Fleet]], workload: Any) -> Iterable[t
                 f'"{precision}"{did_you_mean(precision, common)} is not known of'
                 f" {', '.join(lacking)}; take {there}",
             )
+
+
+def _told_twice(told: Any, workload: Any) -> Iterable[tuple[str, str]]:
+    if not isinstance(told, Told) or not isinstance(workload, Workload):
+        return
+    if told.mfu is not None and workload.model is not None:
+        yield "verdict.mfu", "is given, and workload.model.mfu says the same"
 
 
 def _table(part: Any) -> dict[str, Any]:
