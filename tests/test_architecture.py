@@ -33,7 +33,7 @@ ALLOWED = {
     "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
     "study": (
-        {"laws", "scenario", "model", "engine", "results", "threads"},
+        {"catalogue", "laws", "scenario", "model", "engine", "results", "threads"},
         {"numpy", "xarray"},
     ),
     "api": (
@@ -53,11 +53,12 @@ ALLOWED = {
             "scenario",
             "model",
             "results",
+            "signature",
             "suggest",
             "tables",
             "threads",
         },
-        {"click"},
+        {"click", "xarray"},
     ),
     "__main__": ({"cli"}, set()),
     "__init__": ({"api", "errors", "results", "scenario"}, set()),

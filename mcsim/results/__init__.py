@@ -10,11 +10,14 @@ from mcsim.results.summary import confidence_interval, summarise
 from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
 from mcsim.results.target import next_plan
+from mcsim.results.verdict import Fleet, Use, label_verdict
 
 __all__ = [
     "Checkpoints",
     "Cost",
+    "Fleet",
     "Part",
+    "Use",
     "check_output",
     "check_writable",
     "confidence_interval",
@@ -22,6 +25,7 @@ __all__ = [
     "is_checkpoint",
     "label",
     "label_explanation",
+    "label_verdict",
     "next_plan",
     "only_writer",
     "open_result",

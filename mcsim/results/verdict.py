@@ -1,0 +1,388 @@
+"""Both uses of a fleet, training and inference, as one Dataset: each figure with its origin."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from mcsim.laws import FloatArray
+from mcsim.model.economics import HOURS_A_MONTH, Activity, Cost, Draw
+from mcsim.model.serving import Drawn, Service
+from mcsim.results.label import provenance_of
+from mcsim.scenario import Scenario
+
+USES = ("training", "inference")
+
+
+class Use(NamedTuple):
+    """What a fleet does in a use, cluster by cluster.
+
+    efficiency: shape (replicates,), of the fleet's undisturbed capacity, that is kept. load: of
+    that, the part that is asked for. activity: shape (replicates, groups). tokens, operations: a
+    second, shape (replicates,); not a number where they are not known.
+    """
+
+    efficiency: FloatArray
+    load: float
+    activity: Activity
+    tokens: FloatArray
+    operations: FloatArray
+
+
+class Fleet(NamedTuple):
+    """What is the same in both uses. Peaks in operations a second, of all devices."""
+
+    devices: int
+    peak_in_training: float
+    peak_in_inference: float
+    draw: Draw
+    cost: Cost | None
+
+
+class Quantity(NamedTuple):
+    """A variable over `use`: its unit, its name, and what it follows from in either use."""
+
+    units: str
+    long_name: str
+    training: str
+    inference: str
+
+
+_RUN = "of the run (workload, fleet, network, link, jitter, sync, run)"
+_LOST = "1 - efficiency x demand"
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "efficiency": Quantity(
+        "1",
+        "share of the fleet's undisturbed capacity that is kept",
+        f"ideal_step_time / step_time_mean {_RUN}",
+        "requests a second that the drawn replicas can answer over those of undisturbed devices"
+        " with a free network, none left over (inference, fleet, network, jitter)",
+    ),
+    "demand": Quantity(
+        "1",
+        "share of the capacity that is asked for",
+        "1: a step follows the other; failures and pauses are not modelled",
+        "inference.utilisation",
+    ),
+    "effective_gpus": Quantity(
+        "1",
+        "devices that would do the same work without any loss",
+        "efficiency x demand x fleet.count",
+        "efficiency x demand x fleet.count",
+    ),
+    "wasted_gpus": Quantity(
+        "1",
+        "GPU hours an hour in which no work is done",
+        f"({_LOST}) x fleet.count",
+        f"({_LOST}) x fleet.count",
+    ),
+    "waiting_gpus": Quantity(
+        "1",
+        "GPU hours an hour lost to waiting, slow devices and networks",
+        "demand x (1 - efficiency) x fleet.count",
+        "demand x (1 - efficiency) x fleet.count",
+    ),
+    "headroom_gpus": Quantity(
+        "1",
+        "GPU hours an hour that nobody asks for",
+        "(1 - demand) x fleet.count",
+        "(1 - demand) x fleet.count",
+    ),
+    "wasted_gpu_hours_a_day": Quantity(
+        "h", "GPU hours a day in which no work is done", "24 x wasted_gpus", "24 x wasted_gpus"
+    ),
+    "wasted_gpu_hours_a_month": Quantity(
+        "h",
+        "GPU hours a month in which no work is done",
+        "730.5 x wasted_gpus",
+        "730.5 x wasted_gpus",
+    ),
+    "mfu": Quantity(
+        "1",
+        "model FLOPs utilisation: operations of the model over the fleet's peak",
+        "operations of a step (workload.model; or workload.compute x peak x verdict.mfu) over"
+        " step_time_mean and the catalogue's peaks at workload.precision",
+        "operations of the tokens over the catalogue's peaks at inference.precision",
+    ),
+    "tokens_per_second": Quantity(
+        "s-1",
+        "tokens that are trained on, or prompted and answered",
+        "workload.model.batch (or workload.compute x peak x verdict.mfu over 6 x"
+        " inference.active_parameters for each device) over step_time_mean",
+        "demand x requests a second x (inference.prompt + inference.output)",
+    ),
+    "power": Quantity(
+        "MW",
+        "power that is drawn",
+        "fleet.count x catalogue devices.toml, power x power.servers x power.pue: in full while"
+        " device_time_mean, else power.waiting",
+        "the same: in full in passes that are bound by operations, power.decode in those by memory,"
+        " power.waiting in the rest of what is asked for, else power.idle",
+    ),
+    "wasted_power": Quantity(
+        "MW",
+        "power that is drawn while devices wait or have nothing to do",
+        "as power: power.waiting",
+        "as power: power.waiting and power.idle",
+    ),
+    "cost_a_month": Quantity(
+        "1",
+        "cost of the fleet a month",
+        "prices, 730.5 h",
+        "prices, 730.5 h",
+    ),
+    "wasted_cost_a_month": Quantity(
+        "1",
+        "cost a month of GPU hours in which no work is done",
+        f"({_LOST}) x cost_a_month",
+        f"({_LOST}) x cost_a_month",
+    ),
+    "cost_of_million_tokens": Quantity(
+        "1",
+        "cost of a million tokens",
+        "cost_a_month / tokens_per_second",
+        "cost_a_month / tokens_per_second",
+    ),
+}
+
+
+def amounts(use: Use, fleet: Fleet, peak: float) -> dict[str, FloatArray]:
+    """The QUANTITIES of a use, each of shape (replicates,); those of money where there is any."""
+    kept = use.efficiency * use.load
+    watts, wasted = fleet.draw.of(use.activity)
+    every = np.ones_like(kept)
+    found = {
+        "efficiency": use.efficiency,
+        "demand": use.load * every,
+        "effective_gpus": fleet.devices * kept,
+        "wasted_gpus": fleet.devices * (1.0 - kept),
+        "waiting_gpus": fleet.devices * use.load * (1.0 - use.efficiency),
+        "headroom_gpus": fleet.devices * (1.0 - use.load) * every,
+        "wasted_gpu_hours_a_day": 24.0 * fleet.devices * (1.0 - kept),
+        "wasted_gpu_hours_a_month": HOURS_A_MONTH * fleet.devices * (1.0 - kept),
+        "mfu": use.operations / peak,
+        "tokens_per_second": use.tokens,
+        "power": watts / 1e6,
+        "wasted_power": wasted / 1e6,
+    }
+    if fleet.cost is not None:
+        month = fleet.cost.a_month(watts)
+        found["cost_a_month"] = month
+        found["wasted_cost_a_month"] = month * (1.0 - kept)
+        found["cost_of_million_tokens"] = 1e6 * month / (use.tokens * HOURS_A_MONTH * 3600.0)
+    return found
+
+
+def label_verdict(
+    scenario: Scenario,
+    run: xr.Dataset,
+    fleet: Fleet,
+    uses: tuple[Use, Use, Use],
+    service: Service,
+    drawn: Drawn,
+) -> xr.Dataset:
+    """The Dataset of a verdict.
+
+    run: the result as a trainer. uses: the trainer, the same with step times a standard error
+    longer, and the service. drawn: shape (replicates, pools).
+    """
+    trainer, longer, serving = (
+        amounts(use, fleet, peak)
+        for use, peak in zip(
+            uses,
+            (fleet.peak_in_training, fleet.peak_in_training, fleet.peak_in_inference),
+            strict=True,
+        )
+    )
+    lottery = any(not np.all(times == times[0]) for times in drawn.factor.T) or any(
+        law is not None
+        for pool in service.pools
+        for law in (
+            pool.group.persistent,
+            pool.group.node,
+            pool.group.rack,
+            pool.group.site_factor,
+        )
+    )
+    variables: dict[str, xr.Variable] = {}
+    for name in trainer:
+        within = np.abs(longer[name] - trainer[name])
+        unknown = np.full(1, np.nan if lottery else 0.0)
+        both = (_estimate(trainer[name], within), _estimate(serving[name], unknown))
+        variables |= _quantity(name, both, fleet.cost)
+    variables |= _of_training(run)
+    variables |= _of_service(service, drawn)
+    variables |= _told(scenario, fleet, trainer)
+    history = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    attrs = provenance_of(
+        scenario,
+        "Training or inference",
+        f"{history} mcsim {metadata.version('mcsim')}: judged",
+    )
+    group = ("group", "group_site", "group_device", "group_devices")
+    coordinates = {name: run[name].variable.load() for name in (*group, "component")}
+    coordinates["use"] = xr.Variable(
+        ("use",), list(USES), {"units": "1", "long_name": "what the fleet is used for"}
+    )
+    more: dict[str, object] = {
+        "completeness": "complete",
+        "devices": np.int64(fleet.devices),
+        "steps_done": np.int64(run.attrs["steps_done"]),
+        "replicates_done": np.int64(run.sizes["replicate"]),
+        "figures": "\n".join(
+            f"{name} = {known.value:g}: {known.source}" for name, known in service.known.items()
+        ),
+        "power_figures": "; ".join(fleet.draw.sources),
+    }
+    if fleet.cost is not None:
+        more |= {"currency": fleet.cost.currency, "price_figures": fleet.cost.source}
+    if scenario.verdict is not None and scenario.verdict.source is not None:
+        more["public_source"] = scenario.verdict.source
+    return xr.Dataset(variables, coordinates, attrs | more)
+
+
+def _estimate(values: FloatArray, within: FloatArray) -> tuple[float, float]:
+    """The mean over the clusters and its standard error. within: of one cluster, by its steps."""
+    if values.size == 1:
+        return float(values[0]), float(within[0])
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def _quantity(
+    name: str, both: Sequence[tuple[float, float]], cost: Cost | None
+) -> dict[str, xr.Variable]:
+    said = QUANTITIES[name]
+    attrs = {
+        "units": said.units,
+        "long_name": said.long_name,
+        "ancillary_variables": f"{name}_stderr",
+        "follows_from": f"training: {said.training}; inference: {said.inference}",
+    }
+    if "cost" in name and cost is not None:
+        attrs |= {"currency": cost.currency, "prices": cost.source}
+    error = {"units": said.units, "long_name": f"standard error: {said.long_name}"}
+    value, stderr = np.array(both).T
+    return {
+        name: xr.Variable(("use",), value, attrs),
+        f"{name}_stderr": xr.Variable(("use",), stderr, error),
+    }
+
+
+def _of_training(run: xr.Dataset) -> dict[str, xr.Variable]:
+    """What the run says of a step, by the same names."""
+    estimates = [
+        f"overall_{name}{end}"
+        for name in ("step_time_mean", "component_time_mean", "wait_fraction")
+        for end in ("", "_stderr")
+    ]
+    names = ("ideal_step_time", "undisturbed_step_time", *estimates)
+    found = {name: run[name].variable.load() for name in names}
+    mixing = float(run.ideal_step_time / run.undisturbed_step_time)
+    found["mixing_efficiency"] = xr.Variable(
+        (),
+        mixing,
+        {
+            "units": "1",
+            "long_name": "efficiency if equal work on unequal devices were all that is lost",
+            "follows_from": "ideal_step_time / undisturbed_step_time (workload.compute, fleet)",
+        },
+    )
+    return found
+
+
+def _of_service(service: Service, drawn: Drawn) -> dict[str, xr.Variable]:
+    """What each group's replicas are and do; means over the clusters."""
+    pools, served = service.pools, service.served
+    keys = "inference, catalogue devices.toml, network"
+    of_groups: dict[str, tuple[str, str, object]] = {
+        "replicas": ("1", "replicas of the served model", [pool.replicas for pool in pools]),
+        "devices_per_replica": (
+            "1",
+            "devices that serve together",
+            [pool.replica.devices for pool in pools],
+        ),
+        "batch": ("1", "requests that a replica answers at a time", [p.batch for p in pools]),
+        "request_capacity": (
+            "s-1",
+            "requests that the group can answer",
+            drawn.capacity.mean(axis=0),
+        ),
+        "ideal_request_capacity": (
+            "s-1",
+            "requests that undisturbed devices with a free network could answer",
+            [pool.ideal for pool in pools],
+        ),
+        "replica_slowdown": (
+            "1",
+            "by which replicas are slower for the slowest of their devices",
+            drawn.factor.mean(axis=0),
+        ),
+        "request_latency": ("s", "mean time of a request, waiting included", drawn.latency),
+        "first_token_latency": ("s", "mean time until the first token", drawn.first_token),
+        "slowest_latency": ("s", "mean time of a request in the slowest replica", drawn.slowest),
+        "queue_wait": ("s", "mean wait for a place in any of the group's replicas", drawn.wait),
+        "queue_wait_at_random": (
+            "s",
+            "mean wait for a place where replicas are chosen at random",
+            drawn.wait_at_random,
+        ),
+    }
+    variables = {}
+    for name, (units, long_name, values) in of_groups.items():
+        array = np.asarray(values)
+        array = array.mean(axis=0) if array.ndim == 2 else array
+        attrs = {"units": units, "long_name": long_name, "follows_from": keys}
+        variables[name] = xr.Variable(("group",), array, attrs)
+    ideal, whole, exchanging = service.ideal, service.whole, service.exchanging
+    answering = float(drawn.capacity.sum(axis=1).mean())
+    parts = {
+        "serving_left_over": ((ideal - whole) / ideal, "devices that no replica takes"),
+        "serving_exchange": ((whole - exchanging) / ideal, "collectives inside replicas"),
+        "serving_lockstep": (
+            (exchanging - answering) / ideal,
+            "slow devices, jitter and stalls, that replicas wait for",
+        ),
+    }
+    for name, (share, what) in parts.items():
+        attrs = {
+            "units": "1",
+            "long_name": f"share of the ideal capacity of the service that is lost to {what}",
+            "follows_from": f"{keys}, jitter",
+        }
+        variables[name] = xr.Variable((), share, attrs)
+    for name, tokens in (("prompt", served.prompt), ("output", served.output)):
+        attrs = {
+            "units": "s-1",
+            "long_name": f"tokens of {name}s that the service handles",
+            "follows_from": f"inference.utilisation x requests a second x inference.{name}",
+        }
+        rate = service.load * answering * tokens
+        variables[f"{name}_tokens_per_second"] = xr.Variable((), rate, attrs)
+    return variables
+
+
+def _told(
+    scenario: Scenario, fleet: Fleet, trainer: Mapping[str, FloatArray]
+) -> dict[str, xr.Variable]:
+    """The share of the peak that is told of, and that devices reach while they compute."""
+    found = {}
+    told = scenario.verdict.public_utilisation if scenario.verdict else None
+    if told is not None:
+        found["public_utilisation"] = (told, "share of the peak that is said to be used", "verdict")
+    computing = float((trainer["mfu"] / trainer["efficiency"]).mean())
+    if np.isfinite(computing):
+        found["computing_utilisation"] = (
+            computing,
+            "share of the fleet's peak that an undisturbed step would use",
+            "mfu / efficiency: workload.model.mfu or verdict.mfu, and fleet.efficiency",
+        )
+    return {
+        name: xr.Variable((), value, {"units": "1", "long_name": what, "follows_from": source})
+        for name, (value, what, source) in found.items()
+    }

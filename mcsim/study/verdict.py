@@ -1,0 +1,146 @@
+"""Training or inference: the same fleet, drawn from the same lottery, put to both uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from mcsim import catalogue
+from mcsim.engine import base_times
+from mcsim.laws import FloatArray
+from mcsim.model import Plan, lower
+from mcsim.model.dividing import training_of
+from mcsim.model.economics import Activity, cost_of, draw_of
+from mcsim.model.serving import Drawn, Service, service_of
+from mcsim.results import Fleet, Use, label_verdict
+from mcsim.scenario import Scenario
+from mcsim.threads import available_threads
+
+
+def verdict(
+    scenario: Scenario,
+    run: xr.Dataset,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """The fleet as a trainer and as a service, side by side: a Dataset over `use`.
+
+    run: the scenario's result as a trainer. progress: called with the clusters drawn and all.
+    Raises ScenarioError where it is not known how a device serves, or what it costs.
+    """
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    plan = replace(lower(scenario), replicates=run.sizes["replicate"])
+    service, draw, cost = service_of(scenario, plan), draw_of(scenario), cost_of(scenario)
+    drawn = _served(plan, service, threads or available_threads(), progress)
+    step, error = (run[f"step_time_mean{end}"].to_numpy() for end in ("", "_stderr"))
+    busy = run.device_time_mean.to_numpy()
+    tokens, operations = work_of(scenario, service)
+    training = training_use(plan, step, busy, tokens, operations)
+    longer = training_use(plan, step + error, busy, tokens, operations)
+    inference = inference_use(service, drawn)
+    fleet = Fleet(
+        devices=plan.devices,
+        peak_in_training=_peak(scenario, scenario.workload.precision),
+        peak_in_inference=_peak(scenario, _serving_precision(scenario)),
+        draw=draw,
+        cost=cost,
+    )
+    return label_verdict(scenario, run, fleet, (training, longer, inference), service, drawn)
+
+
+def training_use(
+    plan: Plan, step_time: FloatArray, busy: FloatArray, tokens: float, operations: float
+) -> Use:
+    """A trainer, by what a step of it takes: of the run, or of any remedy for it.
+
+    step_time: shape (replicates,), s, of a step or a round. busy: shape (replicates, groups), s of
+    it that a device computes. tokens, operations: of it; not a number where they are not known.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        efficiency = np.minimum(plan.ideal_step_time / step_time, 1.0)
+        computing = np.clip(busy / step_time[:, None], 0.0, 1.0)
+        return Use(
+            efficiency=efficiency,
+            load=1.0,
+            activity=Activity(computing, np.zeros_like(computing), 1.0 - computing),
+            tokens=tokens / step_time,
+            operations=operations / step_time,
+        )
+
+
+def inference_use(service: Service, drawn: Drawn) -> Use:
+    """A service, by what the pools of the drawn clusters answer; drawn: (replicates, pools)."""
+    capacity, load, served = drawn.capacity, service.load, service.served
+    ideal = np.array([pool.ideal for pool in service.pools])
+    reading = np.array([pool.reading for pool in service.pools])
+    taking_part = np.array([pool.taking_part for pool in service.pools])
+    useful = load * capacity / ideal
+    requests = load * capacity.sum(axis=1)
+    prompt = served.prompt * served.operations(served.prompt)
+    return Use(
+        efficiency=capacity.sum(axis=1) / service.ideal,
+        load=load,
+        activity=Activity(
+            useful * (1.0 - reading), useful * reading, np.maximum(load * taking_part - useful, 0.0)
+        ),
+        tokens=requests * (served.prompt + served.output),
+        operations=requests * (prompt + served.output * served.operations(served.context)),
+    )
+
+
+def work_of(scenario: Scenario, service: Service) -> tuple[float, float]:
+    """Tokens and operations of a step, or of a round, of all devices.
+
+    By the model, or by what the reference device does in the time that is given: compute x peak x
+    verdict.mfu, 6 operations a token and active parameter. Not a number where neither is known.
+    """
+    inner, training = scenario.sync.steps_a_round, training_of(scenario)
+    if training is not None:
+        tokens = float(inner * training.model.batch)
+        return tokens, tokens * training.operations_per_token
+    told, workload = scenario.verdict, scenario.workload
+    if told is None or told.mfu is None or workload.compute is None or workload.reference is None:
+        return np.nan, np.nan
+    peak = catalogue.device(workload.reference).peak[workload.precision]
+    devices = sum(fleet.count for fleet in scenario.fleet)
+    operations = inner * devices * workload.compute * peak * told.mfu
+    return operations / (6.0 * service.served.active), operations
+
+
+def _served(
+    plan: Plan, service: Service, threads: int, progress: Callable[[int, int], None] | None
+) -> Drawn:
+    """What the clusters serve, shape (replicates, pools)."""
+
+    def one(replicate: int) -> Drawn:
+        return service.drawn(plan, base_times(plan, replicate))
+
+    found: list[Drawn] = []
+    with ThreadPoolExecutor(threads, "mcsim") as pool:
+        try:
+            for drawn in pool.map(one, range(plan.replicates)):
+                found.append(drawn)
+                if progress is not None:
+                    progress(len(found), plan.replicates)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return Drawn.stacked(found)
+
+
+def _serving_precision(scenario: Scenario) -> str:
+    asked = scenario.inference
+    return (asked.precision if asked else None) or scenario.workload.precision
+
+
+def _peak(scenario: Scenario, precision: str) -> float:
+    """Operations a second of all devices."""
+    return sum(
+        fleet.count * catalogue.device(fleet.device).peak[precision] for fleet in scenario.fleet
+    )
