@@ -87,7 +87,7 @@ def _trained(stack: ExitStack, path: Path, asked: Scenario) -> xr.Dataset | None
     if not path.is_file() or not is_netcdf(path):
         return None
     there = stack.enter_context(open_result(path))
-    whole = "step_time_mean" in there
+    whole = "device_time_mean" in there
     return there if whole and there.attrs["scenario_hash"] == asked.hash else None
 
 

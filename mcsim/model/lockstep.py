@@ -27,7 +27,7 @@ _BY_RANK, _BY_VALUE = 56, 33
 """Times at which the distribution function of the maximum is taken, by quantiles and evenly."""
 _BLOCK = 2**21
 """Values at a time."""
-_PARTS = 65
+_PARTS = 257
 """Of one of two laws that multiply."""
 _TABLE = 4097
 
@@ -84,8 +84,8 @@ class Jitter:
     def _distribution(self) -> Distribution:
         if len(self.laws) == 1:
             return self.laws[0].distribution
-        one, other = self.laws
-        # Of the product, by equally likely values of one of the two.
+        # Of the product, by equally likely values of that which varies less.
+        other, one = sorted(self.laws, key=lambda law: law.variance() / law.expectation() ** 2)
         parts = other.quantile((np.arange(_PARTS) + 0.5) / _PARTS)
         place = np.interp(
             np.linspace(0, 1, _TABLE), np.linspace(0, 1, self._times.size), self._times
@@ -111,6 +111,8 @@ def spells(slow: Slow | Shock, units: int) -> float:
     Those that are not have the factor 1; it never counts as less.
     """
     law, time = slow.factor, _probes(slow.factor)
+    # None has less than the least: just below it all that are slow are.
+    time = np.concatenate([[time[0] * (1.0 - 1e-12)], time])
     time = np.unique(np.concatenate([[1.0], time[time > 1.0]]))
     none = (1.0 - slow.share * law.survival(time)) ** units
     return 1.0 + float(np.trapezoid(1.0 - none, time))

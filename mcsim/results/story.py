@@ -20,7 +20,7 @@ _AGREE = 0.05
 """A relative difference from what is told that counts as none."""
 
 _ROWS = (
-    ("efficiency", "capacity kept, %", 100.0),
+    ("efficiency", "efficiency: capacity kept, %", 100.0),
     ("demand", "of that in use, %", 100.0),
     ("effective_gpus", "effective GPUs", 1.0),
     ("wasted_gpus", "wasted GPU hours an hour", 1.0),
@@ -29,7 +29,7 @@ _ROWS = (
     ("wasted_gpu_hours_a_day", "wasted GPU hours a day", 1.0),
     ("wasted_gpu_hours_a_month", "wasted GPU hours a month", 1.0),
     ("mfu", "of the fleet's peak (MFU), %", 100.0),
-    ("tokens_per_second", "tokens a second", 1.0),
+    ("tokens_per_second", "million tokens a second", 1e-6),
     ("power", "power, MW", 1.0),
     ("wasted_power", "  of it wasted, MW", 1.0),
     ("cost_a_month", "cost a month, M {currency}", 1e-6),
@@ -122,6 +122,10 @@ def story(dataset: xr.Dataset) -> Iterator[str]:
     yield _lost_in_inference(dataset)
     if "public_utilisation" in dataset:
         yield from _public(dataset)
+    yield (
+        "Standard errors are those of chance, of the drawn clusters and of the steps. What is"
+        " uncertain are the figures that go in: `mcsim verdict --sources` prints them."
+    )
 
 
 def _which(dataset: xr.Dataset) -> str:
@@ -200,21 +204,30 @@ def _public(dataset: xr.Dataset) -> Iterator[str]:
         )
         return
     computing = float(dataset.computing_utilisation)
-    found, error = (float(dataset[f"mfu{end}"].sel(use="training")) for end in ("", "_stderr"))
+    yield f"{head} {_mixing(told, computing, mixing)}"
+    if told < computing:
+        yield _held_against(dataset, told)
+
+
+def _mixing(told: float, computing: float, mixing: float) -> str:
+    """What mixing generations alone explains of what is told."""
+    said = f"Devices reach {100 * computing:.3g} % of their peak while they compute (an input)."
+    if told >= computing:
+        return f"{said} That is no more than is told: there is nothing to explain."
+    if mixing > 1.0 - 1e-9:
+        return f"{said} None is unlike the others: mixing generations explains nothing."
     alone = computing * mixing
-    between = math.log(computing / told) if told < computing else 0.0
-    share = math.log(1.0 / mixing) / between if between else math.nan
-    of_gap = f", {100 * share:.0f} % of the way on a logarithmic scale" if share < 1 else ""
-    yield (
-        f"{head} Devices reach {100 * computing:.3g} % of their peak while they compute (an input)."
-        f" Equal work on unequal devices alone keeps {100 * mixing:.1f} % of the fleet: it would"
-        f" leave {100 * alone:.3g} %{of_gap}. Mixing generations alone"
-        + (" does not explain what is told." if alone > told * (1 + _AGREE) else " explains it.")
+    explains = "explains" if alone <= told * (1 + _AGREE) else "does not explain"
+    return (
+        f"{said} Equal work on unequal devices alone keeps {100 * mixing:.1f} % of the fleet, which"
+        f" leaves {100 * alone:.3g} %: a factor of {1 / mixing:.3g} of the {computing / told:.3g}"
+        f" between the two. Mixing generations alone {explains} what is told."
     )
-    yield _held_against(dataset, told, found, error)
 
 
-def _held_against(dataset: xr.Dataset, told: float, found: float, error: float) -> str:
+def _held_against(dataset: xr.Dataset, told: float) -> str:
+    """What all modelled causes explain of what is told, and what else would have to be true."""
+    found, error = (float(dataset[f"mfu{end}"].sel(use="training")) for end in ("", "_stderr"))
     efficiency = float(dataset.efficiency.sel(use="training"))
     step = estimate(dataset, "step_time_mean")[0]
     computing = float(dataset.computing_utilisation)

@@ -13,6 +13,7 @@ import xarray as xr
 from mcsim.laws import FloatArray
 from mcsim.model.economics import HOURS_A_MONTH, Activity, Cost, Draw
 from mcsim.model.serving import Drawn, Service
+from mcsim.results.estimates import over_replicates
 from mcsim.results.label import provenance_of
 from mcsim.scenario import Scenario
 
@@ -200,21 +201,14 @@ def label_verdict(
             strict=True,
         )
     )
-    lottery = any(not np.all(times == times[0]) for times in drawn.factor.T) or any(
-        law is not None
-        for pool in service.pools
-        for law in (
-            pool.group.persistent,
-            pool.group.node,
-            pool.group.rack,
-            pool.group.site_factor,
-        )
-    )
+    laws = ("persistent", "node", "rack", "site_factor")
+    lottery = any(getattr(pool.group, law) is not None for pool in service.pools for law in laws)
     variables: dict[str, xr.Variable] = {}
     for name in trainer:
         within = np.abs(longer[name] - trainer[name])
-        unknown = np.full(1, np.nan if lottery else 0.0)
-        both = (_estimate(trainer[name], within), _estimate(serving[name], unknown))
+        # Given the cluster, expectations are exact; one says nothing of others.
+        alone = np.full_like(within, np.nan if lottery and within.size == 1 else 0.0)
+        both = (_estimate(trainer[name], within), _estimate(serving[name], alone))
         variables |= _quantity(name, both, fleet.cost)
     variables |= _of_training(run)
     variables |= _of_service(service, drawn)
@@ -248,10 +242,9 @@ def label_verdict(
 
 
 def _estimate(values: FloatArray, within: FloatArray) -> tuple[float, float]:
-    """The mean over the clusters and its standard error. within: of one cluster, by its steps."""
-    if values.size == 1:
-        return float(values[0]), float(within[0])
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+    """The mean over the clusters and its standard error. within: of each, by its steps."""
+    mean, error = over_replicates(values, within)
+    return float(mean), float(error)
 
 
 def _quantity(

@@ -36,8 +36,10 @@ def verdict(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     plan = replace(lower(scenario), replicates=run.sizes["replicate"])
-    service, draw, cost = service_of(scenario, plan), draw_of(scenario), cost_of(scenario)
-    drawn = _served(plan, service, threads or available_threads(), progress)
+    # A service knows no rounds: its passes are as disturbed as single steps.
+    alone = replace(lower(scenario.replace({"sync": None})), replicates=plan.replicates)
+    service, draw, cost = service_of(scenario, alone), draw_of(scenario), cost_of(scenario)
+    drawn = _served(alone, service, threads or available_threads(), progress)
     step, error = (run[f"step_time_mean{end}"].to_numpy() for end in ("", "_stderr"))
     busy = run.device_time_mean.to_numpy()
     tokens, operations = work_of(scenario, service)
