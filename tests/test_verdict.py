@@ -225,6 +225,18 @@ def test_a_slower_specimen_slows_its_own_replica_and_no_other():
     assert before[2] == pytest.approx(1 + 1.4236 * 0.005, rel=1e-4)
 
 
+@pytest.mark.parametrize("nodes", [1, 2, 4])
+def test_slow_spells_of_nodes_befall_all_that_are_in_a_replica(nodes):
+    slow = {
+        "every": "9 d",
+        "duration": "1 d",
+        "factor": {"law": "constant", "value": 1.5},
+    }
+    (one,) = lower(asked(group(count=64), jitter={"slow_node": slow})).groups
+    found = slowed(one, np.full(64, one.compute), 8 * nodes, ())
+    np.testing.assert_allclose(found, 1 + 0.5 * (1 - 0.9**nodes), rtol=1e-9)
+
+
 def test_stalls_of_any_device_keep_its_replica_waiting():
     stall = {"law": "exponential", "mean": "10 ms"}
     (one,) = lower(asked(group(count=64), jitter={"stall": stall})).groups
@@ -318,6 +330,12 @@ def test_the_same_specimens_serve_as_train():
     slowest = base.reshape(-1, size).max(axis=1) / 2.0
     assert found.capacity[0] == pytest.approx(pool.rates(slowest).sum(), rel=1e-12)
     assert found.factor[0] == pytest.approx(slowest.mean(), rel=1e-12)
+
+
+def test_lucky_specimens_are_no_more_devices():
+    fast = {"persistent": {"law": "constant", "value": 0.9}}
+    found = mcsim.verdict(asked(jitter=fast))
+    assert of(found, "efficiency", "inference") == of(found, "efficiency", "training") == 1.0
 
 
 def test_longer_requests_or_slower_memory_never_answer_more():
@@ -515,6 +533,9 @@ def test_the_command_prints_writes_and_shows_it(tmp_path):
         assert list(dataset.use.to_numpy()) == ["training", "inference"]
         assert dataset.attrs["Conventions"] == "CF-1.11"
         assert summarise(dataset) == done.stdout.rstrip("\n")
+    drawn = CliRunner().invoke(main, ["plot", str(output), "-o", str(tmp_path / "x.png")])
+    assert drawn.exit_code == 1
+    assert "a verdict has no picture" in drawn.stderr
     again = CliRunner().invoke(main, ["verdict", str(file), "-o", str(output), "--sources"])
     assert again.exit_code == 0
     assert again.stdout.startswith(done.stdout.rstrip("\n"))
@@ -574,6 +595,14 @@ def test_a_model_that_nobody_describes_is_asked_for():
     workload = {"compute": "2 s", "reference": "h100-sxm"}
     with pytest.raises(mcsim.ScenarioError, match=r"inference\.parameters: is not known"):
         mcsim.verdict(asked(workload=workload))
+
+
+@pytest.mark.parametrize("table", ["serving", "prices"])
+def test_figures_are_listed(table):
+    done = CliRunner().invoke(main, ["list", table])
+    assert done.exit_code == 0
+    for figures in getattr(catalogue, table)().values():
+        assert all(figure.source in done.stdout for figure in figures.values())
 
 
 @pytest.mark.parametrize("table", ["serving", "prices"])

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from mcsim.cli.executors import Hands
     from mcsim.scenario import Scenario
 
-_LISTS = ("scenarios", "devices", "laws", "tables", "disturbances", "ageing", "keys", "targets")
+_LISTS = (
+    "scenarios",
+    "devices",
+    "laws",
+    "tables",
+    "disturbances",
+    "ageing",
+    "serving",
+    "prices",
+    "keys",
+    "targets",
+)
 
 
 class _Group(click.Group):
@@ -330,7 +341,8 @@ def collective(
 @main.command("list")
 @click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List scenarios, devices, laws, tables, disturbances, ageing, a scenario's keys; or all these.
+    """List scenarios, devices, laws, tables, disturbances, ageing, what serving takes, prices, a
+    scenario's keys; or all these.
 
     And targets, by name only: where devices can be sampled on this machine.
     """

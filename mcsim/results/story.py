@@ -120,6 +120,7 @@ def story(dataset: xr.Dataset) -> Iterator[str]:
     yield _which(dataset)
     yield _lost_in_training(dataset)
     yield _lost_in_inference(dataset)
+    yield _for_nothing(dataset)
     if "public_utilisation" in dataset:
         yield from _public(dataset)
     yield (
@@ -187,6 +188,27 @@ def _lost_in_inference(dataset: xr.Dataset) -> str:
         f" waits {_seconds(pooled)} for a place ({_seconds(at_random)} if replicas are chosen at"
         f" random), and takes {show(slowest, 'time')} in the slowest replica."
     )
+
+
+def _for_nothing(dataset: xr.Dataset) -> str:
+    """GPU hours, power and money that are wasted, in both uses."""
+    parts = []
+    for use in ("training", "inference"):
+        here = dataset.sel(use=use)
+        said = (
+            f"{use} wastes {float(here.wasted_gpus):,.0f} GPU hours of every hour and"
+            f" {float(here.wasted_power):.3g} of the {float(here.power):.3g} MW that it draws"
+        )
+        if "wasted_cost_a_month" in here:
+            wasted, whole = (
+                1e-6 * float(here[name]) for name in ("wasted_cost_a_month", "cost_a_month")
+            )
+            currency = dataset.attrs["currency"]
+            said += f", {wasted:,.4g} of {whole:,.4g} million {currency} a month"
+        parts.append(said)
+    load = 100 * float(dataset.demand.sel(use="inference"))
+    text = f"{'; '.join(parts)} (at a load of {load:.0f} %)."
+    return f"{text[0].upper()}{text[1:]} In full it draws {float(dataset.full_power):.3g} MW."
 
 
 def _seconds(value: float) -> str:

@@ -210,6 +210,15 @@ def label_verdict(
         alone = np.full_like(within, np.nan if lottery and within.size == 1 else 0.0)
         both = (_estimate(trainer[name], within), _estimate(serving[name], alone))
         variables |= _quantity(name, both, fleet.cost)
+    variables["full_power"] = xr.Variable(
+        (),
+        fleet.draw.watts.sum() / 1e6,
+        {
+            "units": "MW",
+            "long_name": "power of the fleet while all devices compute",
+            "follows_from": "; ".join(fleet.draw.sources),
+        },
+    )
     variables |= _of_training(run)
     variables |= _of_service(service, drawn)
     variables |= _told(scenario, fleet, trainer)

@@ -86,7 +86,8 @@ def inference_use(service: Service, drawn: Drawn) -> Use:
     requests = load * capacity.sum(axis=1)
     prompt = served.prompt * served.operations(served.prompt)
     return Use(
-        efficiency=capacity.sum(axis=1) / service.ideal,
+        # As in training: a lucky draw of specimens is faster, but uses no more devices.
+        efficiency=np.minimum(capacity.sum(axis=1) / service.ideal, 1.0),
         load=load,
         activity=Activity(
             useful * (1.0 - reading), useful * reading, np.maximum(load * taking_part - useful, 0.0)
