@@ -20,8 +20,8 @@ from mcsim.model.economics import HOURS_A_MONTH, Activity, cost_of, draw_of
 from mcsim.model.lockstep import Jitter, slowed, spells
 from mcsim.model.plan import Shock
 from mcsim.model.queueing import erlang_c, kingman, m_g_c
+from mcsim.model.replicas import service_of
 from mcsim.model.roofline import Replica, Served
-from mcsim.model.serving import service_of
 from mcsim.results import summarise
 from mcsim.results.story import story
 

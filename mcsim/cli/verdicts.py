@@ -47,7 +47,7 @@ def verdict(
     from mcsim.cli.progress import ProgressLine
     from mcsim.model import lower
     from mcsim.model.economics import cost_of
-    from mcsim.model.serving import service_of
+    from mcsim.model.replicas import service_of
     from mcsim.results import check_output, write
     from mcsim.results.story import summarise_verdict
     from mcsim.threads import available_threads

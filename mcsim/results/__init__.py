@@ -10,7 +10,8 @@ from mcsim.results.summary import confidence_interval, summarise
 from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
 from mcsim.results.target import next_plan
-from mcsim.results.verdict import Fleet, Use, label_verdict
+from mcsim.results.uses import Fleet, Use
+from mcsim.results.verdict import label_verdict
 
 __all__ = [
     "Checkpoints",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import xarray as xr
 
 from mcsim.results.summary import causes, estimate, percent, with_error
-from mcsim.results.verdict import QUANTITIES
+from mcsim.results.uses import QUANTITIES
 from mcsim.tables import table
 from mcsim.units import show
 

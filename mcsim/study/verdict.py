@@ -15,7 +15,9 @@ from mcsim.laws import FloatArray
 from mcsim.model import Plan, lower
 from mcsim.model.dividing import training_of
 from mcsim.model.economics import Activity, cost_of, draw_of
-from mcsim.model.serving import Drawn, Service, service_of
+from mcsim.model.replicas import service_of
+from mcsim.model.served import precision_of
+from mcsim.model.serving import Drawn, Service
 from mcsim.results import Fleet, Use, label_verdict
 from mcsim.scenario import Scenario
 from mcsim.threads import available_threads
@@ -49,7 +51,7 @@ def verdict(
     fleet = Fleet(
         devices=plan.devices,
         peak_in_training=_peak(scenario, scenario.workload.precision),
-        peak_in_inference=_peak(scenario, _serving_precision(scenario)),
+        peak_in_inference=_peak(scenario, precision_of(scenario)[0]),
         draw=draw,
         cost=cost,
     )
@@ -135,11 +137,6 @@ def _served(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return Drawn.stacked(found)
-
-
-def _serving_precision(scenario: Scenario) -> str:
-    asked = scenario.inference
-    return (asked.precision if asked else None) or scenario.workload.precision
 
 
 def _peak(scenario: Scenario, precision: str) -> float:
