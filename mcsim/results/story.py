@@ -137,7 +137,8 @@ def _which(dataset: xr.Dataset) -> str:
         f"As one synchronous trainer the fleet keeps {100 * kept['training']:.1f} % of its"
         f" capacity, the work of {kept['training'] * devices:,.0f} of {devices:,} GPUs; as a"
         f" service {100 * kept['inference']:.1f} %, of which {100 * load:.0f} % are asked for: the"
-        f" work of {kept['inference'] * load * devices:,.0f}."
+        f" work of {kept['inference'] * load * devices:,.0f}. Training is taken never to pause or"
+        " to fail."
     )
     break_even = kept["training"] / kept["inference"]
     if break_even >= 1.0:
