@@ -438,6 +438,7 @@ def test_a_model_says_its_tokens_itself():
     assert float(found.replicas[0]) * float(found.devices_per_replica[0]) == 16_384
     # One cluster says nothing of others.
     assert math.isnan(of(found, "efficiency_stderr", "inference"))
+    assert of(found, "demand_stderr", "inference") == 0.0
     with pytest.raises(ValueError, match="another scenario"):
         mcsim.verdict(small.replace({"run.seed": 5}), trained=trained)
 
@@ -589,6 +590,12 @@ def test_bad_input_gets_one_clear_error(tmp_path, settings, said):
     assert done.exit_code == 2, done.output
     assert said in done.stderr
     assert done.stdout == ""
+
+
+def test_devices_that_take_no_time_are_refused():
+    nothing = {"persistent": {"law": "constant", "value": 0}}
+    with pytest.raises(mcsim.McsimError, match="h100 that take no time"):
+        drawn(asked(jitter=nothing))
 
 
 def test_a_model_that_nobody_describes_is_asked_for():

@@ -20,12 +20,16 @@ from functools import cached_property
 
 import numpy as np
 
+from mcsim.errors import SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.lockstep import slowed
 from mcsim.model.plan import Group, Plan
 from mcsim.model.queueing import m_g_c
 from mcsim.model.roofline import Replica, Served
 from mcsim.model.served import Known
+
+_LEAST = 1e-9
+"""Of a factor of times; what is below it is none."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class Service:
 
     def _pool(self, pool: Pool, plan: Plan, base: FloatArray) -> tuple[float, ...]:
         factor = slowed(pool.group, base, pool.replica.devices, plan.slow_sites)
+        if not (factor > _LEAST).all():
+            raise SimulationError(f"devices of {pool.group.name} that take no time serve no one")
         rates, latencies = pool.rates(factor), pool.latencies(factor)
         share = rates / rates.sum()
         service, cv2 = float(latencies @ share), self.known["variation"].value ** 2

@@ -43,11 +43,15 @@ def label_verdict(
     )
     laws = ("persistent", "node", "rack", "site_factor")
     lottery = any(getattr(pool.group, law) is not None for pool in service.pools for law in laws)
+    certain = {"demand", "headroom_gpus"}
+    if fleet.cost is not None and not fleet.cost.kilowatt_hour:
+        certain.add("cost_a_month")
     variables: dict[str, xr.Variable] = {}
     for name in trainer:
         within = np.abs(longer[name] - trainer[name])
         # Given the cluster, expectations are exact; one says nothing of others.
-        alone = np.full_like(within, np.nan if lottery and within.size == 1 else 0.0)
+        known = not lottery or within.size > 1 or name in certain
+        alone = np.full_like(within, 0.0 if known else np.nan)
         both = (_estimate(trainer[name], within), _estimate(serving[name], alone))
         variables |= _quantity(name, both, fleet.cost)
     variables["full_power"] = xr.Variable(
