@@ -314,6 +314,25 @@ def test_the_model_that_is_served_follows_from_the_workload():
     assert llama.served.cache == 2 * 126 * 8 * 128 * 2
 
 
+def test_replicas_of_several_nodes_exchange_over_the_network_of_the_site():
+    network = {"node": {"latency": "1 us"}, "site": {"bandwidth": "50 GB/s", "latency": "5 us"}}
+    for size, levels in (
+        (4, [(4, 1e-6, 450e9)]),
+        (8, [(8, 1e-6, 450e9)]),
+        (16, [(8, 1e-6, 450e9), (2, 5e-6, 50e9)]),
+    ):
+        (pool,) = service(asked(network=network, inference={"devices_per_replica": size})).pools
+        assert [tuple(level) for level in pool.replica.levels] == levels
+    # Where it is not said, as many devices as give most tokens a device.
+    (pool,) = service(asked(network=network)).pools
+    best = {
+        size: pool.replica.requests_per_second(pool.batch) / size
+        for size in (2, 4, 8, 16, 24, 32)
+        for pool in service(asked(network=network, inference={"devices_per_replica": size})).pools
+    }
+    assert pool.replica.devices == max(best, key=best.get)
+
+
 def test_a_service_knows_no_rounds():
     tables = {"jitter": {"persistent": PERSISTENT, "step": {**STEP, "cv": 0.1}}}
     every = mcsim.verdict(asked(**tables))
