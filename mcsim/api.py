@@ -131,6 +131,33 @@ def compare(
     return compared(scenario, remedies, threads=threads, progress=progress)
 
 
+def verdict(
+    scenario: Scenario | str | Path,
+    *,
+    trained: xr.Dataset | None = None,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """Training or inference: the fleet of a scenario as a synchronous trainer and as a service.
+
+    trained: the scenario's result, if there is one; default: it is run. Result: over `use`, what is
+    kept of the capacity, wasted GPU hours, power, tokens and money, with standard errors; over
+    `group`, the replicas that serve. threads: default all that are available. progress: called
+    with the drawn clusters that serve, and all of them; where it is run, first with the steps.
+    Raises ScenarioError, also for devices of which memory, bandwidth or power are not known, and
+    what `run` raises; ValueError for another scenario's result.
+    """
+    from mcsim.study import verdict as judged
+
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    if trained is None:
+        trained = run(scenario, threads=threads, progress=progress)
+    elif trained.attrs["scenario_hash"] != scenario.hash:
+        raise ValueError(f"trained is the result of another scenario than {scenario.name}")
+    return judged(scenario, trained, threads=threads, progress=progress)
+
+
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:
     """The distribution of the step time, without any sampling of steps.
 

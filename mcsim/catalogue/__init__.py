@@ -91,7 +91,7 @@ class Ageing:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What is said of a disturbance, and by whom.
+    """What is said of something, and by whom.
 
     value: SI, or the table of a law. confidence: "seen", "remembered(high)" or "assumption".
     """
@@ -155,6 +155,18 @@ def aged(age: float) -> Ageing:
 def disturbances() -> Mapping[str, Disturbance]:
     """Every published disturbance by its name."""
     return _entries("disturbances", _disturbance)
+
+
+@cache
+def serving() -> Mapping[str, Mapping[str, Figure]]:
+    """What is taken for keys of a scenario that are not given, by its table and key."""
+    return _entries("serving", _figures)
+
+
+@cache
+def prices() -> Mapping[str, Mapping[str, Figure]]:
+    """Lists of prices of a GPU hour, USD, by device."""
+    return _entries("prices", _figures)
 
 
 def device(name: str) -> Device:
@@ -245,14 +257,20 @@ def _ageing(name: str, raw: Mapping[str, Any]) -> Ageing:
     )
 
 
+def _figures(_: str, raw: Mapping[str, Any]) -> Mapping[str, Figure]:
+    """What of an entry is a figure; text is a time."""
+    return MappingProxyType(
+        {
+            key: Figure(
+                parse(said["value"], "time") if isinstance(said["value"], str) else said["value"],
+                said["source"],
+                said["confidence"],
+            )
+            for key, said in raw.items()
+            if isinstance(said, Mapping)
+        }
+    )
+
+
 def _disturbance(name: str, raw: Mapping[str, Any]) -> Disturbance:
-    figures = {
-        key: Figure(
-            parse(said["value"], "time") if isinstance(said["value"], str) else said["value"],
-            said["source"],
-            said["confidence"],
-        )
-        for key, said in raw.items()
-        if isinstance(said, Mapping)
-    }
-    return Disturbance(name, raw["title"], raw["unit"], MappingProxyType(figures))
+    return Disturbance(name, raw["title"], raw["unit"], _figures(name, raw))

@@ -115,6 +115,6 @@ def require_own_kind(output: Path, dimension: str) -> None:
         return
     with open_result(output) as there:
         if dimension not in there.sizes:
-            kind = "a study" if {"cause", "remedy"} & set(there.sizes) else "a run"
+            kind = "another study" if {"cause", "remedy", "use"} & set(there.sizes) else "a run"
             message = f"mcsim: {output}: is the result of {kind}; it is not replaced"
             raise Failure(message, USAGE)

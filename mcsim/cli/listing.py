@@ -131,6 +131,28 @@ def _figure(value: Any, key: str) -> str:
     return f"{value}" if key == "amplitude" else show(value, "time")
 
 
+def serving() -> str:
+    """What is taken for keys of a service that are not given, and where it is from."""
+    rows = [
+        [f"{part}.{key}", f"{figure.value:g}", figure.confidence, figure.source]
+        for part, figures in catalogue.serving().items()
+        for key, figure in figures.items()
+    ]
+    return table(["default of", "", "confidence", "who says so"], rows, left=(0, 2, 3))
+
+
+def prices() -> str:
+    """What a GPU hour costs, by lists of prices."""
+    rows = [
+        [name, device, f"{figure.value:.2f}", figure.confidence, figure.source]
+        for name, figures in catalogue.prices().items()
+        for device, figure in figures.items()
+    ]
+    header = ["list", "device", "USD an hour", "confidence", "who says so"]
+    note = 'as [prices] catalogue = "specialty-clouds-2026"'
+    return f"{table(header, rows, left=(0, 1, 3, 4))}\n{note}"
+
+
 def keys() -> str:
     """Every key of a scenario, from the declarations that read it."""
     rows = list(_keys(Scenario, ""))

@@ -36,6 +36,8 @@ _LISTS = (
     "disturbances",
     "ageing",
     "remedies",
+    "serving",
+    "prices",
     "keys",
     "targets",
 )
@@ -340,7 +342,7 @@ def collective(
 @main.command("list")
 @click.argument("what", required=False, type=click.Choice(_LISTS))
 def list_(what: str | None) -> None:
-    """List scenarios, devices, laws, tables, disturbances, ageing, remedies, keys; or all these.
+    """List scenarios, devices, laws, disturbances, remedies, prices, keys and more; or all these.
 
     And targets, by name only: where devices can be sampled on this machine.
     """

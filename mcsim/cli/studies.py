@@ -17,6 +17,7 @@ from mcsim.cli.asking import (
 )
 from mcsim.cli.comparing import compare
 from mcsim.cli.saying import say
+from mcsim.cli.verdicts import verdict
 
 
 @click.command()
@@ -64,4 +65,4 @@ def explain(
     click.echo(summarise(dataset))
 
 
-STUDIES = (explain, compare)
+STUDIES = (explain, compare, verdict)

@@ -1,5 +1,6 @@
 """How steps are sampled, fast: addressed random numbers, two engines, sums in a fixed order."""
 
+from mcsim.engine.cluster import base_times
 from mcsim.engine.engines import engine_of, sampled_engine, step_law
 from mcsim.engine.sampled import SampledEngine, arrivals_of, times_of
 from mcsim.engine.selfcheck import SelfCheck, check_by_law
@@ -21,6 +22,7 @@ __all__ = [
     "Tally",
     "accelerator_of",
     "arrivals_of",
+    "base_times",
     "blocks_of",
     "check_by_law",
     "engine_of",

@@ -1,6 +1,10 @@
-"""How long messages wait for those before them, on a link that is busy part of the time."""
+"""How long those who come wait for those before them: messages at a link, requests at servers."""
 
 from __future__ import annotations
+
+import math
+
+from scipy.special import gammaincc, gammaln
 
 
 def kingman(utilisation: float, service: float, arrivals_cv2: float, service_cv2: float) -> float:
@@ -33,3 +37,30 @@ def m_m_1(utilisation: float, service: float) -> float:
 def m_d_1(utilisation: float, service: float) -> float:
     """The mean wait with Poisson arrivals of messages of one size, s."""
     return kingman(utilisation, service, 1.0, 0.0)
+
+
+def erlang_c(servers: float, utilisation: float) -> float:
+    """The probability that somebody who comes has to wait: Poisson arrivals, exponential service.
+
+    utilisation: of each server. By Erlang's B as a ratio of incomplete gamma functions, so that
+    millions of servers are as quick as one. Source: Erlang 1917; Cooper, Introduction to Queueing
+    Theory, 1981, section 3.4.
+    """
+    if not 0.0 <= utilisation < 1.0:
+        raise ValueError(f"utilisation must be from 0 and below 1, not {utilisation}")
+    if utilisation == 0.0:
+        return 0.0
+    offered = servers * utilisation
+    last = math.exp(servers * math.log(offered) - offered - gammaln(servers + 1.0))
+    blocked = last / float(gammaincc(servers + 1.0, offered))
+    return blocked / (1.0 - utilisation * (1.0 - blocked))
+
+
+def m_g_c(servers: float, utilisation: float, service: float, service_cv2: float) -> float:
+    """The mean wait for one of several servers with Poisson arrivals, s; exact for M/M/c and M/G/1.
+
+    Source: Lee & Longton 1959, as Allen & Cunneen give it: Allen, Probability, Statistics and
+    Queueing Theory, 1990, section 5.3.
+    """
+    waiting = erlang_c(servers, utilisation)
+    return waiting * service / (servers * (1.0 - utilisation)) * 0.5 * (1.0 + service_cv2)

@@ -11,12 +11,16 @@ from mcsim.results.summary import confidence_interval, summarise
 from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
 from mcsim.results.target import next_plan
+from mcsim.results.uses import Fleet, Use
+from mcsim.results.verdict import label_verdict
 
 __all__ = [
     "Checkpoints",
     "Cost",
+    "Fleet",
     "Outcome",
     "Part",
+    "Use",
     "check_output",
     "check_writable",
     "confidence_interval",
@@ -25,6 +29,7 @@ __all__ = [
     "label",
     "label_comparison",
     "label_explanation",
+    "label_verdict",
     "next_plan",
     "only_writer",
     "open_result",

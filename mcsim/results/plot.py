@@ -39,6 +39,8 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
     Raises ResultError.
     """
     check_format(path)
+    if "use" in dataset.sizes:
+        raise ResultError(f"{path}: a verdict has no picture; `mcsim show` prints it")
     from matplotlib.figure import Figure
 
     if "cause" in dataset.sizes:

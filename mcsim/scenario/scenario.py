@@ -23,6 +23,7 @@ from mcsim.scenario.part import Part
 from mcsim.scenario.remedy import Remedy
 from mcsim.scenario.schema import CUSTOM, OF_SITES, Fleet, Run, Site, Sync
 from mcsim.scenario.toml import dumps
+from mcsim.scenario.uses import Inference, Power, Prices, Told
 from mcsim.scenario.workload import Workload
 from mcsim.suggest import did_you_mean
 
@@ -50,6 +51,12 @@ class Scenario(Part):
     jitter: CommonJitter | None = fields.table("of all groups", CommonJitter, default=None)
     sync: Sync = fields.table("who waits for whom", Sync, default=Sync())
     remedy: Remedy | None = fields.table("what is done about slow devices", Remedy, default=None)
+    inference: Inference | None = fields.table(
+        "the model as a service, for `mcsim verdict`", Inference, default=None
+    )
+    power: Power | None = fields.table("what devices draw", Power, default=None)
+    prices: Prices | None = fields.table("what the fleet costs", Prices, default=None)
+    verdict: Told | None = fields.table("what is told of the fleet", Told, default=None)
     fleet: tuple[Fleet, ...] = fields.tables("groups of devices", Fleet)
 
     @classmethod
@@ -110,6 +117,7 @@ class Scenario(Part):
         yield from _device_faults(groups, self.workload)
         yield from _sync_faults(groups, self.workload, self.sync)
         node = self.network.node if isinstance(self.network, Network) else None
+        yield from _told_twice(self.verdict, self.workload)
         if node is not None and getattr(node, "bandwidth", UNREADABLE) is None:
             custom = [path for path, group in groups if group.device == CUSTOM]
             if custom:
@@ -224,6 +232,13 @@ def _sync_faults(
         if sync.wait_for > replicas:
             message = f"{sync.wait_for:,} is above {replicas:,}, the replicas that there are"
             yield "sync.wait_for", f"{message}; take at most that"
+
+
+def _told_twice(told: Any, workload: Any) -> Iterable[tuple[str, str]]:
+    if not isinstance(told, Told) or not isinstance(workload, Workload):
+        return
+    if told.mfu is not None and workload.model is not None:
+        yield "verdict.mfu", "is given, and workload.model.mfu says the same"
 
 
 def _table(part: Any) -> dict[str, Any]:

@@ -3,5 +3,6 @@
 from mcsim.study.compare import applicable, compare
 from mcsim.study.explain import explain
 from mcsim.study.sampling import sampled
+from mcsim.study.verdict import verdict
 
-__all__ = ["applicable", "compare", "explain", "sampled"]
+__all__ = ["applicable", "compare", "explain", "sampled", "verdict"]
