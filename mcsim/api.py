@@ -135,6 +135,7 @@ def verdict(
     scenario: Scenario | str | Path,
     *,
     trained: xr.Dataset | None = None,
+    remedies: Sequence[str] = (),
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> xr.Dataset:
@@ -142,8 +143,9 @@ def verdict(
 
     trained: the scenario's result, if there is one; default: it is run. Result: over `use`, what is
     kept of the capacity, wasted GPU hours, power, tokens and money, with standard errors; over
-    `group`, the replicas that serve. threads: default all that are available. progress: called
-    with the drawn clusters that serve, and all of them; where it is run, first with the steps.
+    `group`, the replicas that serve; over `remedy`, what the given remedies, as of `compare`,
+    change in training. threads: default all that are available. progress: called with the drawn
+    clusters that serve, and all of them; where it is run, first with the steps.
     Raises ScenarioError, also for devices of which memory, bandwidth or power are not known, and
     what `run` raises; ValueError for another scenario's result.
     """
@@ -155,7 +157,12 @@ def verdict(
         trained = run(scenario, threads=threads, progress=progress)
     elif trained.attrs["scenario_hash"] != scenario.hash:
         raise ValueError(f"trained is the result of another scenario than {scenario.name}")
-    return judged(scenario, trained, threads=threads, progress=progress)
+    found = judged(scenario, trained, threads=threads, progress=progress)
+    if not remedies:
+        return found
+    from mcsim.results import with_remedies
+
+    return with_remedies(found, compare(scenario, remedies, threads=threads, progress=progress))
 
 
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:

@@ -652,3 +652,33 @@ def test_training_counts_what_remedies_leave_out_and_serving_does_not():
     for name in ("efficiency", "tokens_per_second", "power"):
         one, other = (found[name].sel(use="inference") for found in (whole, left))
         np.testing.assert_array_equal(one, other)
+
+
+def test_remedies_change_the_trainer(tmp_path):
+    jitter = {"persistent": PERSISTENT, "step": STEP}
+    scenario, names = asked(jitter=jitter), ["shares-by-device", "drop-devices"]
+    found = mcsim.verdict(scenario, remedies=names)
+    plain = mcsim.verdict(scenario)
+    compared = mcsim.compare(scenario, names)
+    np.testing.assert_array_equal(
+        found.remedy_effective_gpus, compared.overall_effective_gpus.to_numpy()
+    )
+    assert found.remedy.to_numpy().tolist() == ["none", *names]
+    kept = float(plain.efficiency.sel(use="inference"))
+    for one in (found.isel(remedy=number) for number in range(3)):
+        gpus = float(one.remedy_effective_gpus)
+        assert float(one.remedy_wasted_gpus) == pytest.approx(float(found.devices) - gpus)
+        load = gpus / float(found.devices) / kept
+        assert float(one.remedy_load) == pytest.approx(load) or load >= 1
+    for name in plain.data_vars:
+        np.testing.assert_array_equal(found[name], plain[name])
+    file, kept_file = tmp_path / "asked.toml", tmp_path / "verdict.nc"
+    file.write_text(scenario.to_toml())
+    options = [part for name in names for part in ("--remedy", name)]
+    said = CliRunner().invoke(main, ["verdict", str(file), *options, "-o", str(kept_file)])
+    assert said.exit_code == 0, said.output
+    assert "as a trainer with" in said.stdout
+    assert said.stdout == CliRunner().invoke(main, ["show", str(kept_file)]).stdout
+    wrong = CliRunner().invoke(main, ["verdict", str(file), "--remedy", "nothing"])
+    assert wrong.exit_code == 2
+    assert 'unknown remedy "nothing"' in wrong.stderr

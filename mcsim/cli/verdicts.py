@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
 @click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
 @click.option("--sources", is_flag=True, help="Also say what each figure follows from.")
+@click.option(
+    "--remedy",
+    "remedies",
+    multiple=True,
+    metavar="NAME",
+    help="Also what it changes in training, as in `mcsim compare`. May be repeated.",
+)
 @click.option("--force", is_flag=True, help="Even if a day is likely too small.")
 def verdict(
     scenario: str,
@@ -41,6 +48,7 @@ def verdict(
     output: Path | None,
     threads: int | None,
     sources: bool,
+    remedies: tuple[str, ...],
     force: bool,
 ) -> None:
     """Say what SCENARIO's fleet is worth as a trainer and as an inference service.
@@ -57,12 +65,15 @@ def verdict(
     from mcsim.model.replicas import service_of
     from mcsim.results import check_output, write
     from mcsim.results.story import summarise_verdict
+    from mcsim.study import require_remedies
     from mcsim.threads import available_threads
 
     asked = scenario_of(scenario, settings, seed, engine)
     # What is not known is said before anything is sampled.
     service_of(asked, lower(asked))
     cost_of(asked)
+    if remedies:
+        require_remedies(asked, remedies)
     if output is not None:
         as_usage(check_output, output)
         require_own_kind(output, "use")
@@ -76,7 +87,13 @@ def verdict(
             with ProgressLine(sys.stderr) as progress:
                 trained = run(asked, threads=threads, progress=progress.update)
         with ProgressLine(sys.stderr, "clusters") as progress:
-            dataset = judge(asked, trained=trained, threads=threads, progress=progress.update)
+            dataset = judge(
+                asked,
+                trained=trained,
+                remedies=remedies,
+                threads=threads,
+                progress=progress.update,
+            )
     if output is not None:
         write(dataset, output)
         say(f"wrote {output}")

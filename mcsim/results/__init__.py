@@ -7,6 +7,7 @@ from mcsim.results.files import check_writable, discard_temporaries, only_writer
 from mcsim.results.label import label
 from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
 from mcsim.results.part import Cost, Part
+from mcsim.results.remedied import with_remedies
 from mcsim.results.summary import confidence_interval, summarise
 from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
@@ -37,5 +38,6 @@ __all__ = [
     "read_part",
     "stored_scenario",
     "summarise",
+    "with_remedies",
     "write",
 ]

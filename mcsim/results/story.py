@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import xarray as xr
 
+from mcsim.results.remedied import remedies_of_verdict
 from mcsim.results.summary import causes, estimate, percent, with_error
 from mcsim.results.uses import QUANTITIES
 from mcsim.tables import table
@@ -50,6 +51,8 @@ def summarise_verdict(dataset: xr.Dataset, *, sources: bool = False) -> str:
         f" service; {int(attrs['replicates_done'])} cluster(s), seed {attrs['seed']}"
     )
     parts = [head, _both(dataset), _replicas(dataset), *(_wrapped(one) for one in story(dataset))]
+    if "remedy" in dataset.sizes:
+        parts.insert(3, remedies_of_verdict(dataset))
     if sources:
         parts += [_sources(dataset), _figures(dataset)]
     return "\n\n".join(parts)

@@ -24,14 +24,14 @@ def summarise(dataset: xr.Dataset) -> str:
         from mcsim.results.explained import summarise_explanation
 
         return summarise_explanation(dataset)
-    if "remedy" in dataset.sizes:
-        from mcsim.results.compared import summarise_comparison
-
-        return summarise_comparison(dataset)
     if "use" in dataset.sizes:
         from mcsim.results.story import summarise_verdict
 
         return summarise_verdict(dataset)
+    if "remedy" in dataset.sizes:
+        from mcsim.results.compared import summarise_comparison
+
+        return summarise_comparison(dataset)
     parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)]
     if "stage" in dataset.sizes:
         parts.append(_stages(dataset))

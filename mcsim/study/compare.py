@@ -63,9 +63,7 @@ def compare(
         raise ValueError(f"threads must be at least 1, not {threads}")
     scenario = sampled(scenario, "compare")
     chosen = list(applicable(scenario)) if names is None else list(dict.fromkeys(names))
-    for name in chosen:
-        # All are looked at before the first of them takes its time.
-        _require(scenario, name)
+    require_remedies(scenario, chosen)
     outcomes: list[Outcome] = []
     for done, name in enumerate([NONE, *chosen]):
         if progress is not None:
@@ -85,6 +83,16 @@ def applicable(scenario: Scenario) -> Iterator[str]:
         except (InapplicableError, ScenarioError):
             continue
         yield name
+
+
+def require_remedies(scenario: Scenario, names: Sequence[str]) -> None:
+    """Raise ScenarioError for a remedy that is not known or does not apply.
+
+    All are looked at before the first of them takes its time.
+    """
+    sampled(scenario, "compare")
+    for name in names:
+        _require(scenario, name)
 
 
 def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Variant:
