@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracle import scenario
+from warm import MCSIM as WARM
 
 import mcsim
 from mcsim import batch, executors
@@ -408,7 +409,7 @@ def test_a_run_on_mpi_stops_at_a_signal_to_all(mpi, long, tmp_path):
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, said, tmp_path):
-    command = [*MCSIM, "run", "three-campus", *options]
+    command = [WARM, "run", "three-campus", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())

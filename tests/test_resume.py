@@ -7,20 +7,19 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import xarray as xr
 from oracle import scenario
+from warm import MCSIM
 
 import mcsim
 from mcsim.batch import Shard
 from mcsim.cli.shards import shards
 from mcsim.results import Checkpoints, read_part
 
-MCSIM = str(Path(sys.executable).parent / "mcsim")
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 
 
