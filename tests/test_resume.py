@@ -266,7 +266,7 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(asked, tmp_path):
 def test_an_output_directory_that_vanishes_is_said(asked, tmp_path):
     place = tmp_path / "gone"
     place.mkdir()
-    longer = ["--set", "run.steps=200000"]
+    longer = ["--set", "run.steps=100000"]
     process = start("run", asked, "-o", place / "out.nc", "--checkpoint-every", 0.05, *longer)
     wait_for(place / "out.nc.checkpoint", process)
     for path in [*place.iterdir()]:
