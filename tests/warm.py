@@ -7,7 +7,7 @@ ends as the fork of the server ends; if it is killed, so is the fork. `PYTHON` d
 `-P -m mcsim`, and is Python otherwise. Where the answer may depend on how Python starts (another
 environment, another user, closed streams), both start what is installed.
 
-Run as a program, this file is the server: `warm.py SOCKET`; it ends with its standard input.
+Run as a program, this file is the server: `warm.py SOCKET PYTHON`; it ends with its standard input.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def start():
         os.execv(real, [real, *given])
     numbers = signal.valid_signals() - {{signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}}
     ignored = [int(n) for n in numbers if signal.getsignal(n) == signal.SIG_IGN]
+    for number in numbers.difference(ignored):
+        signal.signal(number, signal.SIG_DFL)
     server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     server.connect({address!r})
-    for number in numbers.difference(ignored):
-        signal.signal(number, lambda number, frame: server.send(bytes([number])))
     asked = {{
         "arguments": [real, *given[len(leading):]],
         "environment": dict(os.environ),
@@ -68,6 +68,8 @@ def start():
     }}
     streams = b"".join(n.to_bytes(4, os.sys.byteorder) for n in range(3))
     server.sendmsg([marshal.dumps(asked)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+    for number in numbers.difference(ignored):
+        signal.signal(number, lambda number, frame: server.send(bytes([number])))
     answer = server.recv(4)
     status = int.from_bytes(answer, os.sys.byteorder, signed=True) if answer else 125
     if status < 0:
@@ -151,6 +153,9 @@ def _serve(address: str) -> None:
             child: _Child | None = key.data
             if key.fd == 0:
                 os._exit(0)
+            elif waiting.get_map().get(key.fd) is not key:
+                # Its end was told in the same breath.
+                continue
             elif child is None:
                 connection, _ = listening.accept()
                 request, streams, _, _ = socket.recv_fds(connection, 2**20, 3)
