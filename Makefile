@@ -11,7 +11,7 @@ run: $(VENV)/installed
 	$(BIN)/mcsim run colossus-1 -o colossus-1.nc
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

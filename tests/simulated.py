@@ -58,16 +58,16 @@ JUMPS = {
     "parts": [{"weight": 0.97, **LOGNORMAL}, {"weight": 0.03, "law": "constant", "value": 1.3}],
 }
 HEAVY = {"law": "pareto", "scale": 1, "alpha": 1.5}
-PLAIN = {"count": 200, "jitter": {"persistent": LOGNORMAL, "step": LOGNORMAL}}
+PLAIN = {"count": 100, "jitter": {"persistent": LOGNORMAL, "step": LOGNORMAL}}
 CASES = {
     "plain": [PLAIN],
-    "stalls": [{"count": 200, "jitter": {"step": LOGNORMAL, "stall": STALL}}],
-    "atoms": [{"count": 200, "jitter": {"step": JUMPS}}],
-    "heavy": [{"count": 150, "jitter": {"persistent": LOGNORMAL, "step": HEAVY}}],
+    "stalls": [{"count": 100, "jitter": {"step": LOGNORMAL, "stall": STALL}}],
+    "atoms": [{"count": 100, "jitter": {"step": JUMPS}}],
+    "heavy": [{"count": 90, "jitter": {"persistent": LOGNORMAL, "step": HEAVY}}],
     "constant": [{"count": 40}],
-    "negative": [{"count": 150, "jitter": {"step": {"law": "normal", "mean": 0, "sd": 1}}}],
-    "states": [{"count": 150, "jitter": {"step": LOGNORMAL, "slow": SLOW, "correlation": 0.5}}],
-    "groups": [PLAIN, {"name": "b", "count": 130, "jitter": {"step": LOGNORMAL}}],
+    "negative": [{"count": 90, "jitter": {"step": {"law": "normal", "mean": 0, "sd": 1}}}],
+    "states": [{"count": 90, "jitter": {"step": LOGNORMAL, "slow": SLOW, "correlation": 0.5}}],
+    "groups": [PLAIN, {"name": "b", "count": 70, "jitter": {"step": LOGNORMAL}}],
 }
 COUNTED = ("stalls", "atoms")
 STEPS = 16

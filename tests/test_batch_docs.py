@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import slurm
 import standins
 from oracle import scenario
+from warm import MCSIM
 
 import mcsim
 
@@ -38,10 +38,10 @@ def small(tmp_path):
 
 
 def run(block, directory, environment):
-    programs = Path(sys.executable).parent
+    path = f"{MCSIM.parent}:{environment['PATH'].rstrip(':')}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
-        env=environment | {"PATH": f"{environment['PATH'].rstrip(':')}:{programs}"},
+        env=environment | {"PATH": path},
         cwd=directory,
         capture_output=True,
         text=True,

@@ -67,21 +67,17 @@ def test_every_kernel_has_one_signature():
     assert {k.__name__: len(k.signatures) for k in KERNELS if len(k.signatures) > 1} == {}
 
 
-def test_warmup_fills_the_cache_and_later_processes_use_it(tmp_path):
-    warm = environment(MCSIM_CACHE_DIR=str(tmp_path))
-    first = subprocess.run(
-        [*COMMAND, "warmup"], env=warm, capture_output=True, text=True, check=True
-    )
-    assert f"kernels ready in {tmp_path}" in first.stdout
-    made = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.nb?")}
-    assert len(made) >= 2 * (len(KERNELS) - len(NOT_OF_RUNS))
+def test_warmup_fills_the_cache_and_later_processes_use_it(warm_cache, tmp_path):
+    assert f"kernels ready in {warm_cache.directory}" in warm_cache.printed
+    assert len(warm_cache.files) >= 2 * (len(KERNELS) - len(NOT_OF_RUNS))
     subprocess.run(
         [*COMMAND, "run", toml(tmp_path), "-o", tmp_path / "out.nc"],
-        env=warm,
+        env=environment(MCSIM_CACHE_DIR=str(warm_cache.directory)),
         capture_output=True,
         check=True,
     )
-    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.nb?")} == made
+    files = {file: Path(file).stat().st_mtime_ns for file in warm_cache.files}
+    assert files == warm_cache.files
 
 
 def test_warmup_says_where_the_chosen_place_is_not_used(tmp_path):
@@ -134,25 +130,37 @@ def test_a_full_disk_keeps_no_kernel_but_runs_it(tmp_path):
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size]
 
 
+# They import once for all and compile on their own, at the same moment.
+COMPILE_SIXTEEN = """
+import os
+import mcsim.engine.philox
+from numba.core.registry import cpu_target
+cpu_target.typing_context.refresh()
+cpu_target.target_context.refresh()
+children = []
+reading, writing = os.pipe()
+for _ in range(16):
+    children.append(os.fork())
+    if children[-1] == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        break
+else:
+    os.close(writing)
+    codes = [os.waitpid(child, 0)[1] for child in children]
+    raise SystemExit(any(codes))
+""" + COMPILE_ONE.replace("tolist())", "tolist(), flush=True)")
+
+
 def test_sixteen_processes_start_together_on_an_empty_cache(tmp_path):
     # Of one kernel, for whole runs would compile for a minute and a half.
     cold = environment(MCSIM_CACHE_DIR=str(tmp_path))
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", COMPILE_ONE],
-            env=cold,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(16)
-    ]
-    drawn = set()
-    for process in running:
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-        assert not errors
-        drawn.add(output)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE_SIXTEEN], env=cold, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 16
+    drawn = set(done.stdout.splitlines(keepends=True))
     assert len(drawn) == 1
     assert len(list(tmp_path.rglob("*.nbc"))) == 1
     later = subprocess.run(

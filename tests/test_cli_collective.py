@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from warm import MCSIM
 
 from mcsim.model.collectives import COLLECTIVES
 from mcsim.units import parse, show
 
-MCSIM = Path(sys.executable).parent / "mcsim"
 FLAT = ["--ranks", 220_000, "--payload", "1 GB", "--bandwidth", "50 GB/s", "--latency", "5 us"]
 LEVELS = ["--level", "8,1us,450GB/s", "--level", "27500, 5 us, 50 GB/s"]
 

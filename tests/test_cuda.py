@@ -71,7 +71,7 @@ def test_the_simulated_target_gives_what_the_processor_does(simulated):
         assert differs["divided"], case
         # Times on the edge of a bin may be rounded to its other side.
         assert max(differs.get("moved", [0])) <= 2, case
-    assert found["stalls"]["counted"] == 16 * 200
+    assert found["stalls"]["counted"] == 16 * 100
     assert mixed == {
         "same": [True, True],
         "targets": ["cpu, cuda", "cpu, cuda", "cuda"],

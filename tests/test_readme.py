@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm import MCSIM
 
 import mcsim
 from mcsim.model import lower
@@ -57,7 +57,7 @@ def test_the_command_prints_what_is_shown():
     command, _, expected = SHOWN.partition("\n")
     program, *arguments = shlex.split(command.removeprefix("$ "))
     found = subprocess.run(
-        [Path(sys.executable).parent / program, *arguments],
+        [MCSIM.with_name(program), *arguments],
         capture_output=True,
         text=True,
         check=True,

@@ -7,20 +7,19 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import xarray as xr
 from oracle import scenario
+from warm import MCSIM
 
 import mcsim
 from mcsim.batch import Shard
 from mcsim.cli.shards import shards
 from mcsim.results import Checkpoints, read_part
 
-MCSIM = str(Path(sys.executable).parent / "mcsim")
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.05}
 
 
@@ -267,7 +266,7 @@ def test_a_run_goes_on_where_no_checkpoint_can_be_written(asked, tmp_path):
 def test_an_output_directory_that_vanishes_is_said(asked, tmp_path):
     place = tmp_path / "gone"
     place.mkdir()
-    longer = ["--set", "run.steps=200000"]
+    longer = ["--set", "run.steps=100000"]
     process = start("run", asked, "-o", place / "out.nc", "--checkpoint-every", 0.05, *longer)
     wait_for(place / "out.nc.checkpoint", process)
     for path in [*place.iterdir()]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 
 import pytest
 import slurm
 from oracle import scenario
+from warm import PYTHON
 
 import mcsim
 
@@ -26,7 +26,7 @@ def cluster():
 
 def submitted(cluster, file, *arguments):
     return cluster.call(
-        sys.executable, "-P", "-m", "mcsim", "submit", file, "--slurm",
+        PYTHON, "-P", "-m", "mcsim", "submit", file, "--slurm",
         "--cache", os.environ["MCSIM_CACHE_DIR"], *arguments, cwd=file.parent,
     )  # fmt: skip
 

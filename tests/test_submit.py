@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from oracle import scenario
 from standins import PBS, SLURM, environment, put
+from warm import PYTHON
 
 import mcsim
 from mcsim.cli.scripts import Job, pbs, slurm
@@ -44,7 +45,7 @@ def small(tmp_path):
 
 def submit(*arguments, standins=None, code=0, **keys):
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "mcsim", "submit", *map(str, arguments)],
+        [PYTHON, "-P", "-m", "mcsim", "submit", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,

@@ -23,7 +23,8 @@ from mcsim.model.hazard import LEAST, MOST, Indices, Quantiles, jumps_of
 
 _STEP = 2.5
 """Of the edges of panels, in log-odds."""
-_MOST_KINKS = 64
+_MOST_KINKS = 128
+"""Both sides of as many values as a curve keeps apart (`discrete.MOST_VALUES`)."""
 _NEGLIGIBLE = 1e-12
 
 
@@ -59,12 +60,15 @@ class Scale:
         return self.law.survival(x) if self.sign > 0 else self.law.distribution(-x)
 
     def odds_at(self, x: FloatArray) -> FloatArray:
-        """Log-odds of P(X > x), infinite beyond the ends."""
+        """Log-odds of P(X > x), infinite beyond the ends; shape (n,)."""
+        x = self.sign * x
+        late = self.law.survival(x)
+        early = late > 0.5
         with np.errstate(divide="ignore"):
-            return self.sign * np.asarray(
-                np.log(self.law.survival(self.sign * x))
-                - np.log(self.law.distribution(self.sign * x))
-            )
+            odds = np.log(late) - np.log1p(-np.minimum(late, 0.5))
+            ready = self.law.distribution(x[early])
+            odds[early] = np.log1p(-ready) - np.log(ready)
+        return np.asarray(self.sign * odds)
 
     def at(self, odds: FloatArray) -> FloatArray:
         """The value that has these log-odds."""
@@ -93,9 +97,7 @@ def hazard_of_sum(step: Scale, stall: Scale, base: float, time: FloatArray) -> F
 
 def _tail_of_sum(step: Scale, stall: Scale, base: float, time: FloatArray) -> FloatArray:
     """P(base * C + D > time); time: shape (n,)."""
-    beyond = stall.tail(time[:, None] - base * step.value)
-    cut = np.minimum((beyond < _share(step.odds)).sum(axis=1), step.value.size - 1)
-    c = step.value[cut]
+    c = step.value[_balance(step, stall, base, time)]
     d = time - base * c
 
     def by_stall(x: FloatArray, row: Indices) -> FloatArray:
@@ -111,6 +113,19 @@ def _tail_of_sum(step: Scale, stall: Scale, base: float, time: FloatArray) -> Fl
         + integral(step, c, steps, by_stall)
         + integral(stall, d, stalls, by_step)
     )
+
+
+def _balance(step: Scale, stall: Scale, base: float, time: FloatArray) -> Indices:
+    """The first edge of the step beyond which its tail weighs no more than that of what is left
+    for the stall; by halving."""
+    tail = _share(step.odds)
+    low, high = np.zeros(time.size, np.intp), np.full(time.size, tail.size - 1)
+    while np.any(low < high):
+        middle = (low + high) // 2
+        before = stall.tail(time - base * step.value[middle]) < tail[middle]
+        low = np.where(before, np.minimum(middle + 1, high), low)
+        high = np.where(before, high, middle)
+    return low
 
 
 def integral(
@@ -129,20 +144,25 @@ def integral(
     """
     count = cut.size
     place = np.concatenate([np.broadcast_to(over.value, (count, over.value.size)), landmarks], 1)
-    odds = np.concatenate(
-        [np.broadcast_to(over.odds, (count, over.odds.size)), over.odds_at(landmarks)], 1
-    )
+    end = np.clip(over.odds_at(cut), over.odds[-1], over.odds[0])[:, None]
+    within = (landmarks >= over.value[0]) & (landmarks < cut[:, None])
+    odds = np.where(landmarks < cut[:, None], over.odds[0], end)
+    odds[within] = over.odds_at(landmarks[within])
+    odds = np.concatenate([np.broadcast_to(over.odds, (count, over.odds.size)), odds], 1)
     # Places that are the same keep their own log-odds: between them lies what has a probability
     # of its own.
-    odds = np.clip(odds, np.minimum(over.odds_at(cut), over.odds[0])[:, None], over.odds[0])
-    odds = np.maximum(odds, over.odds[-1])
+    odds = np.clip(odds, end, over.odds[0])
     order = np.argsort(-odds, axis=1, kind="stable")
     odds = np.take_along_axis(odds, order, axis=1)
     place = np.take_along_axis(place, order, axis=1)
     place = np.clip(place, over.value[0], np.maximum(cut, over.value[0])[:, None])
     place = np.maximum.accumulate(place, axis=1)
-    height = function(place, np.broadcast_to(np.arange(count)[:, None], place.shape))
     mass = _mass(odds)
+    # Only where something is between: half of the places are beyond the cut.
+    some = np.pad(mass > 0.0, ((0, 0), (1, 1)))
+    row, edge = np.nonzero(some[:, 1:] | some[:, :-1])
+    height = np.zeros(place.shape)
+    height[row, edge] = function(place[row, edge], row)
     least = (mass * height[:, :-1]).sum(axis=1)
     kept = mass * height[:, 1:] > _NEGLIGIBLE * least[:, None]
     row, panel = np.nonzero(kept)
