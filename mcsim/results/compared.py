@@ -218,22 +218,25 @@ def _with_error(
     }
 
 
+def best_first(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """What is done without any remedy, and then each, the most effective GPUs first."""
+    order = np.argsort(-dataset.overall_effective_gpus.to_numpy()[1:], kind="stable") + 1
+    return [dataset.isel(remedy=number) for number in [0, *order.tolist()]]
+
+
 def summarise_comparison(dataset: xr.Dataset) -> str:
     """The table of remedies, the best first under what is done without any."""
     attrs = dataset.attrs
     clusters = int(attrs["replicates_done"])
-    order = np.argsort(-dataset.overall_effective_gpus.to_numpy()[1:], kind="stable") + 1
-    rows = [_row(dataset.isel(remedy=number)) for number in [0, *order.tolist()]]
+    first, *others = best_first(dataset)
+    rows = [_row(one) for one in (first, *others)]
     header = ["remedy", "step, s", "effective GPUs", "", "gain", "", "recovered", "", "best on"]
     head = (
         f"{attrs['scenario_name']}: {int(attrs['devices']):,} devices;"
         f" {int(attrs['steps_done']):,} steps of each of {clusters} cluster(s), seed"
         f" {attrs['seed']}; the same clusters for all"
     )
-    named = (
-        f"{one.remedy.item()!s}: {one.remedy_description.item()!s}"
-        for one in (dataset.isel(remedy=number) for number in order)
-    )
+    named = (f"{one.remedy.item()!s}: {one.remedy_description.item()!s}" for one in others)
     notes = [
         "gain: of throughput; recovered: of the lost GPUs; ±: standard errors of pairs on the same"
         " clusters.",
