@@ -16,7 +16,7 @@ from mcsim.results.estimates import Summary
 from mcsim.results.label import provenance_of
 from mcsim.results.summary import with_error
 from mcsim.scenario import Scenario
-from mcsim.tables import table
+from mcsim.tables import Paragraphs, Table
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def best_first(dataset: xr.Dataset) -> list[xr.Dataset]:
     return [dataset.isel(remedy=number) for number in [0, *order.tolist()]]
 
 
-def summarise_comparison(dataset: xr.Dataset) -> str:
+def summarise_comparison(dataset: xr.Dataset) -> Paragraphs:
     """The table of remedies, the best first under what is done without any."""
     attrs = dataset.attrs
     clusters = int(attrs["replicates_done"])
@@ -244,7 +244,7 @@ def summarise_comparison(dataset: xr.Dataset) -> str:
     ]
     if clusters == 1:
         notes.append("One cluster says nothing of others: take several (run.replicates).")
-    return "\n\n".join([head, table(header, rows), "\n".join(named), "\n".join(notes)])
+    return [head, Table(header, rows), "\n".join(named), "\n".join(notes)]
 
 
 def _row(one: xr.Dataset) -> list[str]:
