@@ -129,6 +129,8 @@ def stored_scenario(path: Path) -> str:
     if not path.exists():
         raise ResultError(f"{path}: no such file")
     try:
+        if path.is_file() and sums.is_checkpoint(path):
+            raise ResultError(f"{path}: is a checkpoint, not a result; `mcsim show` says of what")
         if not is_netcdf(path):
             raise ResultError(f"{path}: is not NetCDF; scenarios are for `mcsim check` and `run`")
         with netCDF4.Dataset(path) as file:
