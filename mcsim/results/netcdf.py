@@ -116,7 +116,7 @@ def open_result(path: Path) -> xr.Dataset:
     stored_scenario(path)
     try:
         dataset = xr.open_dataset(path, engine="netcdf4")
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read: {error}{_advice(error)}") from None
     if dataset.nbytes > MOST_COMPRESSED * path.stat().st_size:
         dataset.close()

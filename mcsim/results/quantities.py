@@ -101,4 +101,5 @@ def _with_error(value: Any, error: float) -> tuple[str, str]:
 def _plain(value: float) -> str:
     if math.isnan(value):
         return "none"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    whole = float(value).is_integer() or abs(value) >= 1e5
+    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.6g}"

@@ -154,9 +154,8 @@ def _head(cell: str, span: int, words: bool) -> str:
     kind = ' class="words"' if words else ""
     if not name:
         return f"<td{over}{kind}></td>"
-    scope = "colgroup" if span > 1 else "col"
     small = f" <small>{_text(what)}</small>" if what else ""
-    return f'<th scope="{scope}"{over}{kind}>{_text(name)}{small}</th>'
+    return f'<th scope="col"{over}{kind}>{_text(name)}{small}</th>'
 
 
 def _cell(cell: str, at: int, words: bool) -> str:
