@@ -58,7 +58,7 @@ def _over(dataset: xr.Dataset, dims: tuple[str, ...], names: list[str]) -> tuple
     sizes = [range(dataset.sizes[dim]) for dim in dims]
     places = [*itertools.islice(itertools.product(*sizes), MOST_ROWS)]
     rows = [[cell(place) for cell in cells] for place in places]
-    header = [name if name in dims else _titled(dataset[name], name) for name in columns]
+    header = [_titled(dataset[name], name, brief=name in dims) for name in columns]
     words = [at for at, name in enumerate(columns) if dataset[name].dtype.kind not in "iufb"]
     missing = math.prod(len(size) for size in sizes) - len(rows)
     return Table(header, rows, left=(0, *words)), missing
@@ -81,11 +81,12 @@ def _column(
     return cell
 
 
-def _titled(variable: xr.DataArray, name: str) -> str:
-    """The head of a column; its second line says what it is."""
+def _titled(variable: xr.DataArray, name: str, *, brief: bool) -> str:
+    """The head of a column; its second line, where it is not brief, says what it is."""
     units, what = (variable.attrs.get(key, "") for key in ("units", "long_name"))
     # What is counted, named or a share has no unit to speak of.
-    return f"{name}, {units}\n{what}" if units not in ("", "1") else f"{name}\n{what}"
+    unit = "" if units in ("", "1") else f", {units}"
+    return f"{name}{unit}" if brief else f"{name}{unit}\n{what}"
 
 
 def _with_error(value: Any, error: float) -> tuple[str, str]:
