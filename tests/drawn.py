@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import mcsim
@@ -45,12 +46,17 @@ def one_group(law: dict[str, object], compute: str, **run: object) -> mcsim.Scen
 REMEDIES = ("shares-by-group", "only-north")
 
 
-def made(kind: str, scenario: mcsim.Scenario | None = None):
-    """A Dataset of a kind."""
-    scenario = asked() if scenario is None else scenario
+def of_kind(kind: str, scenario: mcsim.Scenario):
+    """The Dataset of a scenario, of a kind."""
     if kind == "comparison":
         return mcsim.compare(scenario, REMEDIES)
     return {"run": mcsim.run, "explanation": mcsim.explain}[kind](scenario)
+
+
+@functools.cache
+def made(kind: str):
+    """The Dataset of the usual scenario; not to be changed."""
+    return of_kind(kind, asked())
 
 
 KINDS = ("run", "explanation", "comparison")
