@@ -289,6 +289,17 @@ def test_fills_can_be_told_apart_without_colour():
     assert [fill.get("hatch", "") != "" for fill in (WHOLE, PART, PLAIN)] == [False, True, False]
 
 
+def test_a_part_of_a_run_is_not_drawn(tmp_path):
+    scenario, part = tmp_path / "a.toml", tmp_path / "a.nc"
+    scenario.write_text(asked(steps=4).to_toml())
+    shard = ["run", str(scenario), "-o", str(part), "--shard", "1/3"]
+    assert CliRunner().invoke(main, shard).exit_code == 0
+    done = CliRunner().invoke(main, ["plot", str(part)])
+    assert done.exit_code == 1
+    assert "a part of a run is not drawn; `mcsim merge` joins it" in done.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_without_matplotlib_nothing_is_drawn(monkeypatch, tmp_path):
     mcsim.write(made("run"), tmp_path / "a.nc")
     monkeypatch.setattr("mcsim.results.plot.find_spec", lambda name: None)

@@ -35,7 +35,12 @@ def check_format(path: Path) -> None:
 
 
 def figure_of(dataset: xr.Dataset) -> Figure:
-    """The picture of a result: of a run, an explanation or a comparison."""
+    """The picture of a result: of a run, an explanation or a comparison.
+
+    Raises ResultError for what has none.
+    """
+    if "piece" in dataset.sizes:
+        raise ResultError("a part of a run is not drawn; `mcsim merge` joins it with the others")
     if "cause" in dataset.sizes:
         from mcsim.results.plot_explained import draw_explanation
 
