@@ -136,6 +136,12 @@ def test_wrapped_names_have_two_lines_and_both_their_ends(name):
     assert whole == name or "..." in whole
 
 
+def test_names_are_broken_where_they_are_joined():
+    assert wrapped("shares-by-device+local-sgd") == "shares-by-device+\nlocal-sgd"
+    assert wrapped("islands-by-generation") == "islands-by-generation"
+    assert wrapped("a-name-of-more-than-twenty-four") == "a-name-of-more-than-\ntwenty-four"
+
+
 @pytest.mark.parametrize(
     ("longest", "unit", "seconds"),
     [
@@ -239,6 +245,8 @@ def test_rounds_are_called_rounds():
     waterfall, distribution, _ = figure_of(mcsim.run(rounds)).axes
     assert waterfall.get_title() == "what a round of 4 steps takes"
     assert distribution.get_xlabel() == "time of a round of 4 steps, s"
+    axes = figure_of(mcsim.explain(rounds)).axes[0]
+    assert axes.get_yticklabels()[-1].get_text() == "a round of 4 steps"
 
 
 def test_a_comparison_is_bars_the_best_first_under_nothing_done(compared):

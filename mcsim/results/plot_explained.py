@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.results.explained import present
-from mcsim.results.plot_shared import PART, WHOLE, name_rows, scale, time_text, title
+from mcsim.results.plot_shared import PART, WHOLE, name_rows, scale, step_of, time_text, title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ def draw_explanation(dataset: xr.Dataset) -> Figure:
     """A waterfall of what causes cost, with a step with each alone, and without it."""
     from matplotlib.figure import Figure
 
-    lost = present(dataset)
+    lost, step = present(dataset), step_of(dataset)
     ideal, whole = float(dataset.ideal_step_time), float(dataset.overall_step_time_mean)
     costs = [float(one.overall_shapley_time) for one in lost]
     ends = ideal + np.cumsum([0.0, *costs])
@@ -31,7 +31,7 @@ def draw_explanation(dataset: xr.Dataset) -> Figure:
     longest = max([whole, *ends, *(time for pair in others for time in pair)])
     label = "time, {unit}; a bar: mean over all orders of the causes (Shapley), two standard errors"
     _, unit = scale(axes, longest, 0.18, label)
-    names = ["no disturbance", *(str(one.cause.item()) for one in lost), "a step"]
+    names = ["no disturbance", *(str(one.cause.item()) for one in lost), step]
     for row, time in ((0, ideal), (len(names) - 1, whole)):
         axes.barh(row, time / unit, height=0.5, **WHOLE)
         axes.text(time / unit, row, f"  {time_text(time)}", va="center")
@@ -43,7 +43,7 @@ def draw_explanation(dataset: xr.Dataset) -> Figure:
         behind = max(start / unit, end + 2 * error / unit)
         axes.text(behind, row - 0.1, f"  {time_text(cost)}", va="center")
     for number, (marker, text) in enumerate(
-        (("^", "a step with this cause only"), ("D", "a step without it"))
+        (("^", f"{step} with this cause only"), ("D", f"{step} without it"))
     ):
         times = [pair[number] / unit for pair in others]
         rows = np.arange(1, len(lost) + 1) + 0.3

@@ -19,6 +19,7 @@ from mcsim.results.plot_shared import (
     WHOLE,
     name_rows,
     scale,
+    step_of,
     time_text,
     time_unit,
     title,
@@ -46,7 +47,7 @@ def draw_run(dataset: xr.Dataset) -> Figure:
     figure = Figure(figsize=(13, max(4.4, 0.5 * len(found) + 1, 0.5 * rows + 1.2)))
     figure.set_layout_engine("constrained")
     waterfall, distribution, waits = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
-    step = _step(dataset)
+    step = step_of(dataset)
     _draw_causes(waterfall, found, f"what {step} takes")
     _draw_distribution(distribution, dataset, step)
     _draw_waits(waits, dataset)
@@ -56,11 +57,6 @@ def draw_run(dataset: xr.Dataset) -> Figure:
     kept = "no efficiency" if np.isnan(share) else f"efficiency {percent(share, error)}"
     title(figure, f"{dataset.attrs['scenario_name']}: {devices:,} devices, {kept}")
     return figure
-
-
-def _step(dataset: xr.Dataset) -> str:
-    inner = int(dataset.attrs["inner_steps"])
-    return "a step" if inner == 1 else f"a round of {inner:,} steps"
 
 
 def _draw_causes(axes: Axes, found: list[Cause], heading: str) -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xarray as xr
 
 from mcsim.units import parse, show
 
@@ -56,29 +57,47 @@ def plain(text: str) -> str:
     return printable.replace("$", r"\$")
 
 
-_BREAKS = re.compile(r"(?<=[-+;,:/_=.\s])")
+_BREAKS = (re.compile(r"(?<=[+;,\s])"), re.compile(r"(?<=[-+;,:/_=.\s])"))
+"""Between what is joined, and, where that does not do, behind any mark."""
 
 
 def wrapped(name: str, width: int = 24, lines: int = 2) -> str:
     """A name on a few lines, broken where it has marks; the middle of a longer one left out."""
-    kept = len(name)
-    found = _lines(name, width)
+    name = " ".join(name.split())
+    kept, found = len(name), _lines(name, width, lines)
     while len(found) > lines:
         kept -= 1
         short = f"{name[: kept * 2 // 3]}...{name[len(name) - (kept + 2) // 3 :]}"
-        found = _lines(short, width)
+        found = _lines(short, width, lines)
     return plain("\n".join(found))
 
 
-def _lines(name: str, width: int) -> list[str]:
+def _lines(name: str, width: int, lines: int) -> list[str]:
+    found: list[str] = []
+    for breaks in _BREAKS:
+        pieces = breaks.split(name)
+        found = _filled(pieces, width)
+        if len(found) <= lines and max(map(len, pieces)) <= width:
+            break
+    return found
+
+
+def _filled(pieces: Sequence[str], width: int) -> list[str]:
+    """Pieces on as few lines as hold them; those that no line holds are cut."""
     found = [""]
-    for piece in _BREAKS.split(" ".join(name.split())):
+    for piece in pieces:
         for at in range(0, len(piece), width):
             part = piece[at : at + width]
             if found[-1] and len(found[-1]) + len(part.rstrip()) > width:
                 found.append("")
             found[-1] += part
     return [line.strip() for line in found]
+
+
+def step_of(dataset: xr.Dataset) -> str:
+    """What a step of a result is called: a round, where it is one."""
+    inner = int(dataset.attrs["inner_steps"])
+    return "a step" if inner == 1 else f"a round of {inner:,} steps"
 
 
 def title(figure: Figure, text: str) -> None:
