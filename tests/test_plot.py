@@ -211,6 +211,7 @@ def test_each_cluster_is_a_line_and_all_are_one(clusters):
     axes = figure_of(run).axes[1]
     lines = [line for line in axes.lines if len(line.get_xdata()) > 1]
     assert len(lines) == (clusters + 1 if clusters > 1 else 1)
+    assert lines[-1].get_label() == ("all clusters" if clusters > 1 else "the cluster")
     counts = run.step_time_histogram.to_numpy().sum(axis=0)
     ends = run.step_time_quantile.to_numpy()
     times = lines[-1].get_xdata()

@@ -104,6 +104,7 @@ def _draw_distribution(axes: Axes, dataset: xr.Dataset, step: str) -> None:
     lower, upper = (side / unit for side in edges)
     least = min(0.5 / counts.sum(), 0.05)
     lines = [*counts, counts.sum(axis=0)] if len(counts) > 1 else [counts[0]]
+    whole_label = "all clusters" if len(counts) > 1 else "the cluster"
     for number, one in enumerate(lines):
         times, shares = survival(one, lower, upper)
         every = number == len(lines) - 1
@@ -112,7 +113,7 @@ def _draw_distribution(axes: Axes, dataset: xr.Dataset, step: str) -> None:
             np.maximum(shares, least),
             color="black" if every else LINE,
             lw=1.6 if every else 0.7,
-            label="all clusters" if every else "each cluster" if number == 0 else None,
+            label=whole_label if every else "each cluster" if number == 0 else None,
         )
     whole = counts.sum(axis=0)
     known = [q for q in _QUANTILES if (1 - q) * whole.sum() >= 10]
