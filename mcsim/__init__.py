@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import compare, explain, law, load, merge, open, run, verdict, warm_up
+    from mcsim.api import compare, explain, law, load, merge, open, report, run, verdict, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "merge",
     "open",
+    "report",
     "run",
     "verdict",
     "warm_up",
@@ -50,6 +51,7 @@ _HOME = {
     "load": "mcsim.api",
     "merge": "mcsim.api",
     "open": "mcsim.api",
+    "report": "mcsim.api",
     "run": "mcsim.api",
     "verdict": "mcsim.api",
     "warm_up": "mcsim.api",

@@ -197,6 +197,19 @@ def open(path: str | Path) -> xr.Dataset:
     return open_result(Path(path))
 
 
+def report(paths: Sequence[str | Path], output: str | Path) -> None:
+    """One page of HTML of some results, which needs nothing else, not even a network.
+
+    Of each, in the order given: summary, picture, estimates with units, scenario and provenance.
+    output: a file that ends in .html. Raises ResultError, also where matplotlib is missing.
+    """
+    from mcsim.results.report import write_report
+
+    if isinstance(paths, str):
+        raise TypeError(f"paths is the one name {paths!r}; give a list of names")
+    write_report([Path(path) for path in paths], Path(output))
+
+
 def warm_up() -> tuple[int, Path | None]:
     """Compile all kernels that runs need, or load them from the cache.
 

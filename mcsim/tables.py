@@ -1,8 +1,27 @@
-"""Plain tables for terminals."""
+"""Tables: as data, and plain ones for terminals."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """Cells of text under a header; as text it is the plain table.
+
+    A column without a name belongs to the one before it. left: columns of words, not of numbers.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    left: Collection[int] = (0,)
+
+    def __str__(self) -> str:
+        return table(self.header, self.rows, left=self.left)
+
+
+Paragraphs = list[str | Table]
+"""What is said of something, part by part."""
 
 
 def table(

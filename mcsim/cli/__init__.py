@@ -5,10 +5,11 @@ imported inside the commands that need them, so that `--help` answers at once.
 """
 
 from mcsim.cli.main import main
+from mcsim.cli.showing import SHOWING
 from mcsim.cli.studies import STUDIES
 from mcsim.cli.submit import submit
 
-for command in (submit, *STUDIES):
+for command in (*SHOWING, submit, *STUDIES):
     main.add_command(command)
 
 __all__ = ["main"]

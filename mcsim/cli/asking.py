@@ -99,11 +99,14 @@ def existing(file: Path) -> Path:
 
 
 def complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
-    """What `read` makes of a result; one that lacks something is refused."""
+    """What `read` makes of a result; one that lacks something, or is damaged, is refused."""
     try:
         return read(dataset)
     except (KeyError, AttributeError) as error:
         raise Failure(f"mcsim: {file}: is not a whole result: {error}", FAILED) from None
+    except RuntimeError as error:
+        # All that the NetCDF library says of damage that it finds as it reads.
+        raise Failure(f"mcsim: {file}: cannot be read: {error}", FAILED) from None
 
 
 def require_own_kind(output: Path, dimension: str) -> None:

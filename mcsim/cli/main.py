@@ -13,9 +13,7 @@ import click
 from mcsim.cli import quantities
 from mcsim.cli.asking import (
     as_usage,
-    complete,
     directory,
-    existing,
     refuse_beyond,
     scenario_of,
     scenario_options,
@@ -246,20 +244,6 @@ def _explain(scenario: Scenario, threads: int | None, output: Path | None = None
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def show(file: Path) -> None:
-    """Summarise the result, or the part of one, in FILE."""
-    from mcsim.api import open as open_result
-    from mcsim.results import is_checkpoint, label, read_part, summarise
-
-    if is_checkpoint(existing(file)):
-        click.echo(summarise(label(read_part(file))))
-        return
-    with open_result(existing(file)) as dataset:
-        click.echo(complete(summarise, dataset, file))
-
-
-@main.command()
 def warmup() -> None:
     """Compile all kernels into the cache, so that no later run has to."""
     import time
@@ -351,23 +335,3 @@ def list_(what: str | None) -> None:
     wanted = [name for name in _LISTS if name != "targets"] if what is None else [what]
     parts = [getattr(listing, name)() for name in wanted]
     click.echo("\n\n".join(parts))
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Picture; default: FILE with .png."
-)
-def plot(file: Path, output: Path | None) -> None:
-    """Draw the result in FILE: causes, distribution, and who waits (extra `plot`)."""
-    from mcsim.api import open as open_result
-    from mcsim.results import check_writable
-    from mcsim.results.plot import check_format, draw
-
-    source = existing(file)
-    target = output if output is not None else source.with_suffix(".png")
-    for check in (check_format, check_writable):
-        as_usage(check, target)
-    with open_result(source) as dataset:
-        complete(lambda whole: draw(whole, target), dataset, file)
-    say(f"wrote {target}")

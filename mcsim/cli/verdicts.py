@@ -97,7 +97,7 @@ def verdict(
     if output is not None:
         write(dataset, output)
         say(f"wrote {output}")
-    click.echo(summarise_verdict(dataset, sources=sources))
+    click.echo("\n\n".join(map(str, summarise_verdict(dataset, sources=sources))))
     for warning in said:
         if issubclass(warning.category, SelfCheckWarning):
             say(f"\nWARNING: {warning.message}; do not trust this result")

@@ -16,7 +16,7 @@ from mcsim.results.estimates import Summary
 from mcsim.results.label import provenance_of
 from mcsim.results.summary import with_error
 from mcsim.scenario import Scenario
-from mcsim.tables import table
+from mcsim.tables import Paragraphs, Table
 
 
 @dataclass(frozen=True)
@@ -218,12 +218,18 @@ def _with_error(
     }
 
 
-def summarise_comparison(dataset: xr.Dataset) -> str:
+def best_first(dataset: xr.Dataset) -> list[xr.Dataset]:
+    """What is done without any remedy, and then each, the most effective GPUs first."""
+    order = np.argsort(-dataset.overall_effective_gpus.to_numpy()[1:], kind="stable") + 1
+    return [dataset.isel(remedy=number) for number in [0, *order.tolist()]]
+
+
+def summarise_comparison(dataset: xr.Dataset) -> Paragraphs:
     """The table of remedies, the best first under what is done without any."""
     attrs = dataset.attrs
     clusters = int(attrs["replicates_done"])
-    order = np.argsort(-dataset.overall_effective_gpus.to_numpy()[1:], kind="stable") + 1
-    rows = [_row(dataset.isel(remedy=number)) for number in [0, *order.tolist()]]
+    first, *others = best_first(dataset)
+    rows = [_row(one) for one in (first, *others)]
     header = ["remedy", "step, s", "effective GPUs", "", "gain", "", "recovered", ""]
     header += ["lost", "idle", "best on"]
     head = (
@@ -231,10 +237,7 @@ def summarise_comparison(dataset: xr.Dataset) -> str:
         f" {int(attrs['steps_done']):,} steps of each of {clusters} cluster(s), seed"
         f" {attrs['seed']}; the same clusters for all"
     )
-    named = (
-        f"{one.remedy.item()!s}: {one.remedy_description.item()!s}"
-        for one in (dataset.isel(remedy=number) for number in order)
-    )
+    named = (f"{one.remedy.item()!s}: {one.remedy_description.item()!s}" for one in others)
     notes = [
         "gain: of throughput; recovered: of the lost GPUs; ±: standard errors of pairs on the same"
         " clusters.",
@@ -244,7 +247,7 @@ def summarise_comparison(dataset: xr.Dataset) -> str:
     ]
     if clusters == 1:
         notes.append("One cluster says nothing of others: take several (run.replicates).")
-    return "\n\n".join([head, table(header, rows), "\n".join(named), "\n".join(notes)])
+    return [head, Table(header, rows), "\n".join(named), "\n".join(notes)]
 
 
 def _row(one: xr.Dataset) -> list[str]:

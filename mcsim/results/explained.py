@@ -14,7 +14,7 @@ from mcsim.laws import FloatArray
 from mcsim.results.label import provenance_of
 from mcsim.results.summary import estimate, with_error
 from mcsim.scenario import Scenario
-from mcsim.tables import table
+from mcsim.tables import Paragraphs, Table
 
 FORMS: Mapping[str, str] = {
     "shapley": "what a cause adds to a step, on average over all orders of the causes",
@@ -120,7 +120,7 @@ def present(dataset: xr.Dataset) -> list[xr.Dataset]:
     return [one for one in every if one.overall_shapley_time != 0 or one.overall_removed_time != 0]
 
 
-def summarise_explanation(dataset: xr.Dataset) -> str:
+def summarise_explanation(dataset: xr.Dataset) -> Paragraphs:
     """The table of what each cause costs, largest first, and how it adds up."""
     ideal, (mean, mean_error) = float(dataset.ideal_step_time), estimate(dataset, "step_time_mean")
     attrs = dataset.attrs
@@ -154,7 +154,7 @@ def summarise_explanation(dataset: xr.Dataset) -> str:
             "\nOf one cluster errors are those of its steps, too small where these remember each"
             " other:\ntake several (run.replicates)."
         )
-    return f"{head}\n\n{table(header, rows)}\n\n{notes}"
+    return [head, Table(header, rows), notes]
 
 
 def _known(value: float, error: float) -> tuple[str, str]:

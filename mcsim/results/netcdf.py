@@ -116,7 +116,7 @@ def open_result(path: Path) -> xr.Dataset:
     stored_scenario(path)
     try:
         dataset = xr.open_dataset(path, engine="netcdf4")
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read: {error}{_advice(error)}") from None
     if dataset.nbytes > MOST_COMPRESSED * path.stat().st_size:
         dataset.close()
@@ -129,6 +129,8 @@ def stored_scenario(path: Path) -> str:
     if not path.exists():
         raise ResultError(f"{path}: no such file")
     try:
+        if path.is_file() and sums.is_checkpoint(path):
+            raise ResultError(f"{path}: is a checkpoint, not a result; `mcsim show` says of what")
         if not is_netcdf(path):
             raise ResultError(f"{path}: is not NetCDF; scenarios are for `mcsim check` and `run`")
         with netCDF4.Dataset(path) as file:

@@ -1,157 +1,100 @@
-"""A result as a picture: what a step takes and why, how it is distributed, who waits."""
+"""A result as a picture, by what it is a result of."""
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import xarray as xr
 
 from mcsim.errors import ResultError
-from mcsim.results.explained import present
 from mcsim.results.files import replacing
-from mcsim.results.summary import causes, estimate, percent
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _RED, _GREY = "#3b6ea5", "#c8553d", "#8d99ae"
-
-
 FORMATS = (".png", ".pdf", ".svg")
+
+
+def require_matplotlib() -> None:
+    """Raise ResultError where pictures cannot be drawn."""
+    if find_spec("matplotlib") is None:
+        raise ResultError("drawing needs matplotlib: pip install 'mcsim[plot]'")
 
 
 def check_format(path: Path) -> None:
     """Raise ResultError where a picture cannot be drawn, or not in the format of the name."""
     if path.suffix not in FORMATS:
         raise ResultError(f"{path}: a picture's name ends in {', '.join(FORMATS)}")
-    if find_spec("matplotlib") is None:
-        raise ResultError("drawing needs matplotlib: pip install 'mcsim[plot]'")
+    require_matplotlib()
+
+
+def figure_of(dataset: xr.Dataset) -> Figure:
+    """The picture of a result: of a run, an explanation or a comparison.
+
+    Raises ResultError for what has none.
+    """
+    if "piece" in dataset.sizes:
+        raise ResultError("a part of a run is not drawn; `mcsim merge` joins it with the others")
+    if "use" in dataset.sizes:
+        raise ResultError("a verdict has no picture; `mcsim show` prints it")
+    if "cause" in dataset.sizes:
+        from mcsim.results.plot_explained import draw_explanation
+
+        return draw_explanation(dataset)
+    if "remedy" in dataset.sizes:
+        from mcsim.results.plot_compared import draw_comparison
+
+        return draw_comparison(dataset)
+    from mcsim.results.plot_run import draw_run
+
+    return draw_run(dataset)
 
 
 def draw(dataset: xr.Dataset, path: Path) -> None:
-    """Draw a result, or an explanation, into a file; its suffix chooses the format.
-
-    Raises ResultError.
-    """
+    """Draw a result into a file; its suffix chooses the format, and the same result has the same
+    bytes. Raises ResultError."""
     check_format(path)
-    if "use" in dataset.sizes:
-        raise ResultError(f"{path}: a verdict has no picture; `mcsim show` prints it")
-    from matplotlib.figure import Figure
-
-    if "cause" in dataset.sizes:
-        figure = Figure(figsize=(9, 4.5), layout="constrained")
-        _draw_explanation(figure.subplots(), dataset)
-        figure.suptitle(f"{dataset.attrs['scenario_name']}: what each cause costs")
-        _save(figure, path)
-        return
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    waterfall, distribution, waits = figure.subplots(1, 3, width_ratios=[1.3, 1, 1])
-    _draw_causes(waterfall, dataset)
-    _draw_distribution(distribution, dataset)
-    _draw_waits(waits, dataset)
-    share, error = estimate(dataset, "efficiency")
-    devices = int(dataset.group_devices.sum())
-    figure.suptitle(
-        f"{dataset.attrs['scenario_name']}: {devices:,} devices, efficiency {percent(share, error)}"
-    )
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
+    # Dates would differ from picture to picture.
+    undated = {".png": {}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}[path.suffix]
     try:
-        with warnings.catch_warnings(), replacing(path) as temporary:
-            # Names may have characters that the font lacks.
-            warnings.filterwarnings("ignore", "Glyph", UserWarning)
-            figure.savefig(temporary, dpi=120, format=path.suffix[1:])
+        with _drawing(), replacing(path) as temporary:
+            figure = figure_of(dataset)
+            figure.savefig(temporary, dpi=120, format=path.suffix[1:], metadata=undated)
     except OSError as failed:
         raise ResultError(f"{path}: cannot write the picture: {failed.strerror}") from None
 
 
-def _draw_explanation(axes: Axes, dataset: xr.Dataset) -> None:
-    """A waterfall of what causes cost, with what each costs alone and saves when it is removed."""
-    lost = present(dataset)
-    ideal, whole = float(dataset.ideal_step_time), float(dataset.overall_step_time_mean)
-    rows = [("no disturbance", 0.0, ideal, _BLUE)]
-    start = ideal
-    for one in lost:
-        cost = float(one.overall_shapley_time)
-        rows.append((str(one.cause.item()), start, cost, _RED))
-        start += cost
-    rows.append(("a step", 0.0, whole, _BLUE))
-    errors = [0.0, *(_error(one) for one in lost), 0.0]
-    for row, ((_, left, seconds, colour), error) in enumerate(zip(rows, errors, strict=True)):
-        axes.barh(row, seconds, left=left, color=colour, height=0.6)
-        axes.text(left + seconds + 2 * error, row, f"  {seconds:.3g} s", va="center")
-    for row, (one, (_, left, seconds, _)) in enumerate(zip(lost, rows[1:], strict=False), 1):
-        axes.errorbar(left + seconds, row, xerr=2 * _error(one), color="black", capsize=3, lw=1)
-        alone, without = (float(one[f"overall_{form}_time"]) for form in ("alone", "removed"))
-        for value, marker, label in (
-            (ideal + alone, "|", "a step with this cause only"),
-            (whole - without, "x", "a step without it"),
-        ):
-            axes.plot(value, row + 0.38, marker, color="black", label=label if row == 1 else None)
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
-    axes.set_xlim(left=0.0)
-    axes.set_xlabel("time, s; bars: mean over all orders of the causes (Shapley), two std. errors")
-    if lost:
-        axes.legend(loc="upper right", frameon=False)
+def svg_of(dataset: xr.Dataset) -> tuple[str, str]:
+    """The picture of a result as SVG, and in words: its title, its parts, what their axes are."""
+    with _drawing():
+        figure = figure_of(dataset)
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return drawn.getvalue(), _in_words(figure)
 
 
-def _error(one: xr.Dataset) -> float:
-    """Of what a cause costs, s; 0 where it has none."""
-    error = float(one.overall_shapley_time_stderr)
-    return error if np.isfinite(error) else 0.0
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Texts stay texts in SVG, the names in it do not depend on chance, and no font is missed."""
+    from matplotlib import rc_context, rcParams
+
+    with rc_context(), warnings.catch_warnings():
+        rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "mcsim", "text.usetex": False})
+        # Names may have characters that the font lacks.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        yield
 
 
-def _draw_causes(axes: Axes, dataset: xr.Dataset) -> None:
-    """A waterfall from the ideal step to the real one."""
-    start = 0.0
-    found = causes(dataset)
-    for row, (name, _, seconds, _) in enumerate(found):
-        total = name.startswith(("ideal", "="))
-        left = 0.0 if total else start
-        axes.barh(row, seconds, left=left, color=_BLUE if total else _RED)
-        axes.text(left + seconds, row, f" {seconds:.3g} s", va="center")
-        start = left + seconds
-    axes.set_yticks(range(len(found)), [cause.label for cause in found])
-    axes.invert_yaxis()
-    axes.margins(x=0.25)
-    axes.set_xlabel("time, s")
-    axes.set_title("what a step takes")
-
-
-def _draw_distribution(axes: Axes, dataset: xr.Dataset) -> None:
-    """The survival function of the step time, one line a cluster."""
-    edges = dataset.bin_upper.values
-    for counts in dataset.step_time_histogram.values:
-        survival = 1 - np.cumsum(counts) / counts.sum()
-        inside = survival > 0
-        axes.semilogy(edges[inside], survival[inside], color=_GREY, lw=1)
-    axes.set_xlabel("step time, s")
-    axes.set_ylabel("share of steps that take longer")
-    axes.set_title("distribution, a line a cluster")
-
-
-def _draw_waits(axes: Axes, dataset: xr.Dataset) -> None:
-    """Who waits how long, and who is waited for."""
-    places = np.arange(dataset.sizes["group"])
-    for offset, (name, text, colour) in enumerate(
-        [
-            ("wait_fraction", "of the step waiting", _GREY),
-            ("straggler_share", "last arrivals", _RED),
-        ]
-    ):
-        values = dataset[name].mean("replicate").values
-        axes.barh(places + 0.4 * offset, 100 * values, height=0.38, color=colour, label=text)
-    axes.set_yticks(places + 0.2, [str(group) for group in dataset.group.values])
-    axes.invert_yaxis()
-    axes.set_xlabel("share, %")
-    axes.set_title("who waits, who is waited for")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+def _in_words(figure: Figure) -> str:
+    parts = []
+    for axes in figure.axes:
+        along = [text for text in (axes.get_xlabel(), axes.get_ylabel()) if text]
+        parts.append(f"{axes.get_title() or 'bars'} ({'; '.join(along)})")
+    words = f"{figure.get_suptitle()}. Shown: {'; '.join(parts)}."
+    return words.replace(r"\$", "$").replace("\n", " ")

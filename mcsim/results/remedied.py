@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.results.summary import with_error
-from mcsim.tables import table
+from mcsim.tables import Table
 
 
 def with_remedies(verdict: xr.Dataset, compared: xr.Dataset) -> xr.Dataset:
@@ -54,7 +54,7 @@ def with_remedies(verdict: xr.Dataset, compared: xr.Dataset) -> xr.Dataset:
     return verdict.assign(made).assign_coords(coordinates)
 
 
-def remedies_of_verdict(dataset: xr.Dataset) -> str:
+def remedies_of_verdict(dataset: xr.Dataset) -> Table:
     """The table of what remedies change, the best first under what is done without any."""
     gpus = dataset.remedy_effective_gpus.to_numpy()
     order = [0, *(np.argsort(-gpus[1:], kind="stable") + 1).tolist()]
@@ -72,7 +72,7 @@ def remedies_of_verdict(dataset: xr.Dataset) -> str:
             ]
         )
     header = ["as a trainer with", "effective GPUs", "", "gain", "", "wasted GPU hours an hour", ""]
-    return table([*header, "serve above"], rows)
+    return Table([*header, "serve above"], rows)
 
 
 def _of(one: xr.Dataset, name: str, factor: float = 1.0, unit: str = "") -> tuple[str, str]:

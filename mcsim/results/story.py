@@ -14,7 +14,7 @@ import xarray as xr
 from mcsim.results.remedied import remedies_of_verdict
 from mcsim.results.summary import causes, estimate, percent, with_error
 from mcsim.results.uses import QUANTITIES
-from mcsim.tables import table
+from mcsim.tables import Paragraphs, Table
 from mcsim.units import show
 
 _AGREE = 0.05
@@ -40,7 +40,7 @@ _ROWS = (
 """The variables of the table, what they are called in it, and by what they are multiplied."""
 
 
-def summarise_verdict(dataset: xr.Dataset, *, sources: bool = False) -> str:
+def summarise_verdict(dataset: xr.Dataset, *, sources: bool = False) -> Paragraphs:
     """Both uses side by side, the replicas of each group, and the story of the numbers.
 
     sources: also what each row follows from.
@@ -50,15 +50,16 @@ def summarise_verdict(dataset: xr.Dataset, *, sources: bool = False) -> str:
         f"{attrs['scenario_name']}: {int(attrs['devices']):,} devices as a trainer and as a"
         f" service; {int(attrs['replicates_done'])} cluster(s), seed {attrs['seed']}"
     )
-    parts = [head, _both(dataset), _replicas(dataset), *(_wrapped(one) for one in story(dataset))]
+    parts: Paragraphs = [head, _both(dataset), _replicas(dataset)]
     if "remedy" in dataset.sizes:
-        parts.insert(3, remedies_of_verdict(dataset))
+        parts.append(remedies_of_verdict(dataset))
+    parts += [_wrapped(one) for one in story(dataset)]
     if sources:
         parts += [_sources(dataset), _figures(dataset)]
-    return "\n\n".join(parts)
+    return parts
 
 
-def _both(dataset: xr.Dataset) -> str:
+def _both(dataset: xr.Dataset) -> Table:
     rows = []
     for name, title, factor in _ROWS:
         if name not in dataset:
@@ -71,7 +72,7 @@ def _both(dataset: xr.Dataset) -> str:
             cells += _cell(value, error)
         rows.append([title.format(currency=dataset.attrs.get("currency", "")), *cells])
     header = ["", "training", "std. error", "inference", "std. error"]
-    return table(header, rows)
+    return Table(header, rows)
 
 
 def _cell(value: float, error: float) -> tuple[str, str]:
@@ -88,7 +89,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.6g}"
 
 
-def _replicas(dataset: xr.Dataset) -> str:
+def _replicas(dataset: xr.Dataset) -> Table:
     rows = []
     for group in dataset.group.values:
         here = dataset.sel(group=group)
@@ -108,7 +109,7 @@ def _replicas(dataset: xr.Dataset) -> str:
         )
     header = ["group", "site", "replicas", "GPUs each", "requests each", "tokens/s a GPU"]
     header += ["slower by", "first token", "answer"]
-    return table(header, rows, left=(0, 1))
+    return Table(header, rows, left=(0, 1))
 
 
 def _a_request(dataset: xr.Dataset) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.engine.histogram import quantile_of
-from mcsim.tables import table
+from mcsim.tables import Paragraphs, Table
 from mcsim.units import show
 
 
@@ -18,6 +18,11 @@ def summarise(dataset: xr.Dataset) -> str:
 
     Of a part of a run: which steps it has.
     """
+    return "\n\n".join(str(part) for part in paragraphs(dataset))
+
+
+def paragraphs(dataset: xr.Dataset) -> Paragraphs:
+    """The summary of a result part by part: sentences, and tables as data."""
     if "piece" in dataset.sizes:
         return _pieces(dataset)
     if "cause" in dataset.sizes:
@@ -32,10 +37,10 @@ def summarise(dataset: xr.Dataset) -> str:
         from mcsim.results.compared import summarise_comparison
 
         return summarise_comparison(dataset)
-    parts = [_head(dataset), _causes(dataset), _spread(dataset), _groups(dataset)]
+    parts = [_head(dataset), *_causes(dataset), _spread(dataset), _groups(dataset)]
     if "stage" in dataset.sizes:
         parts.append(_stages(dataset))
-    return "\n\n".join([*parts, _trust(dataset)])
+    return [*parts, _trust(dataset)]
 
 
 def estimate(dataset: xr.Dataset, name: str) -> tuple[float, float]:
@@ -85,7 +90,7 @@ def percent(share: float, error: float) -> str:
     return f"{value} ± {uncertainty} %" if uncertainty else f"{value} %"
 
 
-def _pieces(dataset: xr.Dataset) -> str:
+def _pieces(dataset: xr.Dataset) -> Paragraphs:
     attrs = dataset.attrs
     rows = []
     for at in range(min(dataset.sizes["piece"], _MOST_PIECES)):
@@ -98,7 +103,7 @@ def _pieces(dataset: xr.Dataset) -> str:
     header = ["replicate", "steps", "", "mean step"]
     head = f"{attrs['scenario_name']}, seed {attrs['seed']}: {attrs['completeness']}"
     more = dataset.sizes["piece"] - _MOST_PIECES
-    return "\n\n".join([head, table(header, rows)]) + (f"\nand {more:,} more" if more > 0 else "")
+    return [head, Table(header, rows), *([f"and {more:,} more"] if more > 0 else [])]
 
 
 _MOST_PIECES = 20
@@ -165,17 +170,17 @@ def causes(dataset: xr.Dataset) -> list[Cause]:
     return [*found, Cause("= mean step time", "step", *estimate(dataset, "step_time_mean"))]
 
 
-def _causes(dataset: xr.Dataset) -> str:
+def _causes(dataset: xr.Dataset) -> Paragraphs:
     ideal = float(dataset.ideal_step_time)
     rows = []
     for name, _, seconds, error in causes(dataset):
         value, uncertainty = with_error(seconds, error)
         of_ideal = f"{100 * seconds / ideal:.1f} %"
         rows.append([name, value, uncertainty and f"± {uncertainty}", of_ideal])
-    whole = table(["what a step takes", "s", "std. error", "of the ideal"], rows)
+    whole = Table(["what a step takes", "s", "std. error", "of the ideal"], rows)
     share, share_error = estimate(dataset, "efficiency")
     if math.isnan(share):
-        return f"{whole}\n\nno efficiency: the mean step time is not above 0"
+        return [whole, "no efficiency: the mean step time is not above 0"]
     gpus, gpus_error = estimate(dataset, "effective_gpus")
     devices = int(dataset.group_devices.sum())
     effective, around = with_error(gpus, gpus_error)
@@ -184,11 +189,12 @@ def _causes(dataset: xr.Dataset) -> str:
         of_peak = f", {float(dataset.devices_at_work.mean()):,.0f} at work"
     if "mfu" in dataset:
         of_peak += f"; {percent(*estimate(dataset, 'mfu'))} of the fleet's peak (MFU)"
-    return (
-        f"{whole}\n\nefficiency {percent(share, share_error)}:"
+    of_all = (
+        f"efficiency {percent(share, share_error)}:"
         f" {effective}{around and f' ± {around}'} effective GPUs of {devices:,}{of_peak}"
         f"{_statistical(dataset)}"
     )
+    return [whole, of_all]
 
 
 def _statistical(dataset: xr.Dataset) -> str:
@@ -228,7 +234,7 @@ def _spread(dataset: xr.Dataset) -> str:
     return "step time, s   " + "   ".join(f"{name}: {time:.6g}" for name, time in times)
 
 
-def _groups(dataset: xr.Dataset) -> str:
+def _groups(dataset: xr.Dataset) -> Table:
     rows = []
     for group in dataset.group.values:
         here = dataset.sel(group=group)
@@ -244,7 +250,7 @@ def _groups(dataset: xr.Dataset) -> str:
                 percent(*_exact(wait, wait_error, 1.0)),
             ]
         )
-    return table(
+    return Table(
         ["group", "site", "devices", "undisturbed", "last arrivals", "of the step waiting"],
         rows,
         left=(0, 1),
