@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import explain, law, load, merge, open, run, warm_up
+    from mcsim.api import explain, law, load, merge, open, run, sweep, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -30,6 +30,7 @@ __all__ = [
     "merge",
     "open",
     "run",
+    "sweep",
     "warm_up",
     "write",
 ]
@@ -48,6 +49,7 @@ _HOME = {
     "merge": "mcsim.api",
     "open": "mcsim.api",
     "run": "mcsim.api",
+    "sweep": "mcsim.api",
     "warm_up": "mcsim.api",
     "write": "mcsim.results",
 }

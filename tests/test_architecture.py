@@ -33,8 +33,18 @@ ALLOWED = {
     "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
     "study": (
-        {"laws", "scenario", "model", "engine", "results", "threads"},
-        {"numpy", "xarray"},
+        {
+            "errors",
+            "units",
+            "laws",
+            "scenario",
+            "model",
+            "engine",
+            "batch",
+            "results",
+            "threads",
+        },
+        {"numpy", "scipy", "xarray", "SALib"},
     ),
     "api": (
         {"errors", "scenario", "model", "engine", "results", "batch", "study", "signature"},
@@ -53,6 +63,7 @@ ALLOWED = {
             "scenario",
             "model",
             "results",
+            "study",
             "suggest",
             "tables",
             "threads",

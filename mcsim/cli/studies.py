@@ -9,6 +9,7 @@ import click
 
 from mcsim.cli.asking import as_usage, directory, refuse_beyond, scenario_of, scenario_options
 from mcsim.cli.saying import USAGE, Failure, say
+from mcsim.cli.sweeping import sweep
 
 
 @click.command()
@@ -63,4 +64,4 @@ def _require_no_run(output: Path) -> None:
             raise Failure(f"mcsim: {output}: is the result of a run; it is not replaced", USAGE)
 
 
-STUDIES = (explain,)
+STUDIES = (explain, sweep)

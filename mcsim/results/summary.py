@@ -18,6 +18,10 @@ def summarise(dataset: xr.Dataset) -> str:
 
     Of a part of a run: which steps it has.
     """
+    if "study" in dataset.attrs:
+        from mcsim.results.sweep_table import summarise_study
+
+        return summarise_study(dataset)
     if "piece" in dataset.sizes:
         return _pieces(dataset)
     if "cause" in dataset.sizes:

@@ -1,0 +1,264 @@
+"""`mcsim sweep`: runs of a scenario with other values of some keys."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mcsim.cli.asking import as_usage, scenario_of, scenario_options, settings
+from mcsim.cli.saying import USAGE, Failure, say
+from mcsim.errors import Problem, ResultError, ScenarioError
+
+if TYPE_CHECKING:
+    from mcsim.batch import Shard
+    from mcsim.cli.session import Session
+    from mcsim.results import PartOfSweep
+    from mcsim.scenario import Scenario
+    from mcsim.study.design import Design
+
+_MOST_SAVING = 0.2
+"""The share of its time that a sweep of short runs may take to write down each of them."""
+
+
+@click.command()
+@scenario_options
+@click.option(
+    "--over",
+    multiple=True,
+    metavar="KEY=VALUES",
+    callback=settings,
+    help="Values as link[*].bandwidth=100Gb/s,400Gb/s, or evenly spaced numbers, ends included:"
+    " run.steps=100..500/5, or 1..100/5,log by their logarithms. Repeated: all combinations.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["grid", "lhs", "sobol"]),
+    default="grid",
+    help="Instead of a grid, --points spread over ranges as 1..100 or 1..100,log: by a Latin"
+    " hypercube or Sobol's sequence.",
+)
+@click.option("--points", type=int, metavar="N", help="Of lhs and sobol.")
+@click.option(
+    "--indices",
+    is_flag=True,
+    help="With sobol: estimate what part of the variance is each key's, by N times two more runs"
+    " than keys (extra `salib`).",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
+@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
+@click.option("--resume", is_flag=True, help="Go on from the points that are finished already.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only this one of N parts of the points, for `mcsim merge`; auto: as of `mcsim run`.",
+)
+@click.option("--force", is_flag=True, help="Even if the machine or a day is likely too small.")
+def sweep(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    over: dict[str, str],
+    method: str,
+    points: int | None,
+    indices: bool,
+    output: Path | None,
+    threads: int | None,
+    resume: bool,
+    shard: str | None,
+    force: bool,
+) -> None:
+    """Run SCENARIO with other values of some keys, on the same clusters and random numbers.
+
+    With -o each finished point is kept, and a signal ends the sweep with exit code 85: --resume
+    goes on.
+    """
+    from mcsim.cli.session import Session
+    from mcsim.cli.shards import shards
+    from mcsim.study.design import design
+
+    if output is None and (resume or shard is not None):
+        raise click.UsageError("--resume and --shard need -o, where points are kept")
+    session = None if output is None else Session(1e-3, _MOST_SAVING)
+    base = _loaded(scenario, settings, seed, engine, over)
+    asked = design(base, over, method, points, indices=indices)
+    parts: list[Shard | None] = [None] if shard is None else [*shards(shard, os.environ)]
+    if not force:
+        _require_room(asked, parts, threads)
+    if output is None or session is None:
+        _print_only(asked, threads)
+        return
+    from mcsim.cli.running import path_of
+
+    paths = [path_of(output, asked.base, part) for part in parts]
+    if len(set(paths)) < len(paths):
+        raise click.UsageError("several shards need {shard} in the name of --output")
+    for part, path in zip(parts, paths, strict=True):
+        _require_replaceable(path)
+        _into(path, asked, part, session, threads, resume=resume)
+
+
+def _loaded(
+    scenario: str,
+    settings: dict[str, str],
+    seed: str | None,
+    engine: str | None,
+    over: dict[str, str],
+) -> Scenario:
+    """The scenario at the first point: without the keys that are swept it may be incomplete."""
+    from mcsim.scenario.decode import written
+    from mcsim.study.ranges import first_of, read
+
+    for key in over:
+        if key in settings:
+            raise click.UsageError(f"{key} is both set and swept over")
+    first = {key: written(first_of(read(key, given))) for key, given in over.items() if given}
+    try:
+        return scenario_of(scenario, {**settings, **first}, seed, engine)
+    except ScenarioError as error:
+        problems = [_as_swept(one, over) for one in error.problems]
+        refused = ScenarioError(error.source, problems)
+    if scenario == "-":
+        raise refused
+    try:
+        # Where the scenario is sound without them, all values that are not can be told at once.
+        return scenario_of(scenario, settings, seed, engine)
+    except ScenarioError:
+        raise refused from None
+
+
+def _as_swept(problem: Problem, over: dict[str, str]) -> Problem:
+    """A problem of what is swept over, with the option that said so."""
+    if problem.setting is not None:
+        for key in over:
+            said = f"--set {key}="
+            if problem.setting.startswith(said):
+                changed = problem.setting.replace("--set", "--over", 1)
+                return replace(problem, setting=changed)
+    return problem
+
+
+def _require_room(asked: Design, parts: list[Shard | None], threads: int | None) -> None:
+    from mcsim.model.limits import beyond_together
+    from mcsim.study.sweep import plans
+    from mcsim.threads import available_threads
+
+    every = (plan for part in parts for plan in plans(asked, part))
+    excess = list(beyond_together(every, threads or available_threads()))
+    if excess:
+        said = [Problem("", f"{one}; --force runs them all the same") for one in excess]
+        raise asked.base.error(said)
+
+
+def _require_replaceable(path: Path) -> None:
+    """Fail where a result could not be written later, or would replace that of something else."""
+    from mcsim.api import open as open_result
+    from mcsim.results import check_output
+
+    as_usage(check_output, path)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with as_usage(open_result, path) as there:
+        if "sweep" not in str(there.attrs.get("study", "")):
+            raise Failure(f"mcsim: {path}: is no sweep's result; it is not replaced", USAGE)
+
+
+def _print_only(asked: Design, threads: int | None) -> None:
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.results import summarise
+    from mcsim.study.sweep import labelled, run_points
+
+    with ProgressLine(sys.stderr) as progress:
+        part = run_points(asked, threads=threads, progress=progress.update)
+    click.echo(summarise(labelled(part)))
+
+
+def _into(
+    path: Path,
+    asked: Design,
+    shard: Shard | None,
+    session: Session,
+    threads: int | None,
+    *,
+    resume: bool,
+) -> None:
+    """Run the points of a sweep, or of a shard of it, into a file, and say what came out."""
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.results import SweepCheckpoints, label_part, only_writer, summarise, write
+    from mcsim.study.sweep import labelled, numbers_of, part_of, run_points
+
+    with only_writer(path):
+        checkpoints = SweepCheckpoints(path)
+        earlier = _earlier(path, checkpoints, part_of(asked)) if resume else None
+        if not resume and checkpoints.newest.exists():
+            what = f"{checkpoints.newest} of an earlier sweep is not gone on from"
+            say(f"note: {what}; --resume would")
+        if earlier is not None:
+            numbers = numbers_of(asked, shard)
+            done = sum(number in earlier.points for number in numbers)
+            say(f"going on: {done:,} of {len(numbers):,} points are done")
+        session.begin(checkpoints, earlier)
+        existed = path.exists()
+
+        def watch(part: PartOfSweep) -> None:
+            session.watch(lambda: part)
+
+        with ProgressLine(sys.stderr) as progress:
+            part = run_points(
+                asked,
+                threads=threads,
+                progress=progress.update,
+                earlier=earlier,
+                shard=shard,
+                watch=watch,
+            )
+        dataset = labelled(part) if shard is None else label_part(part)
+        try:
+            write(dataset, path)
+        except ResultError as failed:
+            session.save()
+            where = f"what is done is in {checkpoints.newest}, from which --resume goes on"
+            raise ResultError(f"{failed}; {where}") from None
+        session.end()
+        checkpoints.remove()
+    say(f"{'replaced' if existed else 'wrote'} {path}")
+    click.echo(summarise(dataset))
+
+
+def merge_sweeps(files: Sequence[Path], output: Path, *, partial: bool) -> None:
+    """Join parts of a sweep into a file, and say what came out."""
+    from mcsim.results import only_writer, summarise, write
+    from mcsim.study.sweep import dataset_of, joined
+
+    with only_writer(output):
+        dataset = dataset_of(as_usage(lambda: joined(files, partial=partial)))
+        write(dataset, output)
+    say(f"wrote {output}")
+    click.echo(summarise(dataset))
+
+
+def _earlier(path: Path, checkpoints: Any, none: PartOfSweep) -> PartOfSweep | None:
+    """What is finished according to the checkpoint, or to the result; the most there is.
+
+    Fails where it is damaged or of another sweep.
+    """
+    from mcsim.results import is_part_of_sweep, read_points
+
+    found = []
+    try:
+        kept = checkpoints.load(lambda damaged: say(f"note: {damaged}"))
+        found += [] if kept is None else [kept]
+        if path.exists() and path.stat().st_size > 0 and is_part_of_sweep(path):
+            found.append((path, read_points(path)))
+        for source, part in found:
+            none.require_same(part, "what is asked for", str(source))
+    except ResultError as unusable:
+        message = f"mcsim: {unusable}; without --resume the sweep begins anew"
+        raise Failure(message, USAGE) from None
+    return max((part for _, part in found), key=lambda part: len(part.points), default=None)
