@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import explain, law, load, merge, open, run, sweep, warm_up
+    from mcsim.api import explain, find, law, load, merge, open, run, sweep, warm_up
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -25,6 +25,7 @@ __all__ = [
     "WorkersError",
     "confidence_interval",
     "explain",
+    "find",
     "law",
     "load",
     "merge",
@@ -44,6 +45,7 @@ _HOME = {
     "WorkersError": "mcsim.errors",
     "confidence_interval": "mcsim.results",
     "explain": "mcsim.api",
+    "find": "mcsim.api",
     "law": "mcsim.api",
     "load": "mcsim.api",
     "merge": "mcsim.api",

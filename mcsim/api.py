@@ -145,6 +145,31 @@ def sweep(
     )
 
 
+def find(
+    scenario: Scenario | str | Path,
+    key: str,
+    over: str,
+    reach: str,
+    target: str | float,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """The value of a key at which a statistic reaches a target, with its uncertainty.
+
+    over: the range to look in, as `100Gb/s..10Tb/s`, in which the statistic rises or falls
+    throughout. reach, target: as "efficiency", 0.5. All values are tried on the same clusters and
+    random numbers. Result: `value`, `value_stderr`, the 95 % interval `value_low` to `value_high`,
+    and what was tried; of whole numbers the least or largest that reaches the target.
+    Raises ScenarioError, and SimulationError where the target is not reached between the ends.
+    """
+    from mcsim.study.find import find as found
+
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    return found(scenario, key, over, reach, target, threads=threads, progress=progress)
+
+
 def law(scenario: Scenario | str | Path, *, replicate: int | None = None) -> StepLaw:
     """The distribution of the step time, without any sampling of steps.
 

@@ -27,7 +27,17 @@ ALLOWED = {
     ),
     "engine": ({"errors", "laws", "model", "threads"}, {"numpy", "numba"}),
     "results": (
-        {"errors", "units", "laws", "scenario", "model", "engine", "signature", "tables"},
+        {
+            "errors",
+            "units",
+            "laws",
+            "scenario",
+            "model",
+            "engine",
+            "signature",
+            "suggest",
+            "tables",
+        },
         {"numpy", "scipy", "xarray", "netCDF4", "matplotlib"},
     ),
     "executors": ({"errors"}, {"distributed", "mpi4py"}),

@@ -1,10 +1,10 @@
-"""`mcsim sweep`: runs of a scenario with other values of some keys."""
+"""`mcsim sweep`: runs of a scenario with other values of some keys, or the value that is sought."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from mcsim.errors import Problem, ResultError, ScenarioError
 if TYPE_CHECKING:
     from mcsim.batch import Shard
     from mcsim.cli.session import Session
+    from mcsim.model import Plan
     from mcsim.results import PartOfSweep
     from mcsim.scenario import Scenario
     from mcsim.study.design import Design
@@ -50,6 +51,19 @@ _MOST_SAVING = 0.2
     help="With sobol: estimate what part of the variance is each key's, by N times two more runs"
     " than keys (extra `salib`).",
 )
+@click.option(
+    "--find",
+    "sought",
+    metavar="KEY=A..B",
+    help="Instead of --over: the value of a key at which --reach is reached, as"
+    " link[*].bandwidth=100Gb/s..10Tb/s, by logarithms where the range spans a decade.",
+)
+@click.option(
+    "--reach",
+    metavar="STATISTIC=VALUE",
+    help="Of --find, as efficiency=0.5 or step_time_mean=20s: one of the estimates over all"
+    " clusters, which rises or falls throughout the range.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
 @click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
 @click.option("--resume", is_flag=True, help="Go on from the points that are finished already.")
@@ -68,6 +82,8 @@ def sweep(
     method: str,
     points: int | None,
     indices: bool,
+    sought: str | None,
+    reach: str | None,
     output: Path | None,
     threads: int | None,
     resume: bool,
@@ -79,6 +95,18 @@ def sweep(
     With -o each finished point is kept, and a signal ends the sweep with exit code 85: --resume
     goes on.
     """
+    if (sought is None) != (reach is None):
+        raise click.UsageError("--find and --reach need each other")
+    if sought is not None and reach is not None:
+        if over or points is not None or indices or resume or shard is not None:
+            raise click.UsageError(
+                "--find goes without --over, --points, --indices, --resume and --shard"
+            )
+        key, within = _pair(sought, "--find", "link[*].bandwidth=100Gb/s..10Tb/s")
+        base = _loaded(scenario, settings, seed, engine, {key: within})
+        goal = _pair(reach, "--reach", "efficiency=0.5")
+        _find(base, key, within, goal, output, threads, force=force)
+        return
     from mcsim.cli.session import Session
     from mcsim.cli.shards import shards
     from mcsim.study.design import design
@@ -102,6 +130,43 @@ def sweep(
     for part, path in zip(parts, paths, strict=True):
         _require_replaceable(path)
         _into(path, asked, part, session, threads, resume=resume)
+
+
+def _pair(given: str, option: str, example: str) -> tuple[str, str]:
+    key, equals, value = given.partition("=")
+    if not equals or not key.strip() or not value.strip():
+        raise click.BadParameter(f"{given!r} is not as {example}", param_hint=option)
+    return key.strip(), value.strip()
+
+
+def _find(
+    base: Scenario,
+    key: str,
+    within: str,
+    goal: tuple[str, str],
+    output: Path | None,
+    threads: int | None,
+    *,
+    force: bool,
+) -> None:
+    """Look for a value, and say and write what was found."""
+    from mcsim.cli.progress import ProgressLine
+    from mcsim.model import lower
+    from mcsim.results import summarise, write
+    from mcsim.study.find import LIKELY_RUNS, find, sought
+
+    _, low, span = sought(base, key, within, *goal)
+    if not force:
+        ends = [lower(low), lower(low.replace({key: span.at(1.0)}))]
+        _refuse(base, ends * (LIKELY_RUNS // 2), threads)
+    if output is not None:
+        _require_replaceable(output)
+    with ProgressLine(sys.stderr, "runs, about") as progress:
+        dataset = find(base, key, within, *goal, threads=threads, progress=progress.update)
+    if output is not None:
+        write(dataset, output)
+        say(f"wrote {output}")
+    click.echo(summarise(dataset))
 
 
 def _loaded(
@@ -145,15 +210,20 @@ def _as_swept(problem: Problem, over: dict[str, str]) -> Problem:
 
 
 def _require_room(asked: Design, parts: list[Shard | None], threads: int | None) -> None:
-    from mcsim.model.limits import beyond_together
     from mcsim.study.sweep import plans
+
+    _refuse(asked.base, (plan for part in parts for plan in plans(asked, part)), threads)
+
+
+def _refuse(scenario: Scenario, plans: Iterable[Plan], threads: int | None) -> None:
+    """Raise ScenarioError where the machine, or a day, is too small for some runs."""
+    from mcsim.model.limits import beyond_together
     from mcsim.threads import available_threads
 
-    every = (plan for part in parts for plan in plans(asked, part))
-    excess = list(beyond_together(every, threads or available_threads()))
+    excess = list(beyond_together(plans, threads or available_threads()))
     if excess:
         said = [Problem("", f"{one}; --force runs them all the same") for one in excess]
-        raise asked.base.error(said)
+        raise scenario.error(said)
 
 
 def _require_replaceable(path: Path) -> None:
@@ -165,7 +235,7 @@ def _require_replaceable(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     with as_usage(open_result, path) as there:
-        if "sweep" not in str(there.attrs.get("study", "")):
+        if "study" not in there.attrs:
             raise Failure(f"mcsim: {path}: is no sweep's result; it is not replaced", USAGE)
 
 

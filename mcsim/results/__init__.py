@@ -3,6 +3,7 @@
 from mcsim.results.checkpoint import CheckpointFiles, Checkpoints
 from mcsim.results.explained import label_explanation
 from mcsim.results.files import check_writable, discard_temporaries, only_writer
+from mcsim.results.found import Found, Goal, goal_of, label_found
 from mcsim.results.label import label
 from mcsim.results.netcdf import check_output, open_result, stored_scenario, write
 from mcsim.results.part import Cost, Part
@@ -26,6 +27,8 @@ __all__ = [
     "Checkpoints",
     "Cost",
     "Finished",
+    "Found",
+    "Goal",
     "Part",
     "PartOfSweep",
     "SweepCheckpoints",
@@ -33,10 +36,12 @@ __all__ = [
     "check_writable",
     "confidence_interval",
     "discard_temporaries",
+    "goal_of",
     "is_checkpoint",
     "is_part_of_sweep",
     "label",
     "label_explanation",
+    "label_found",
     "label_part",
     "label_sweep",
     "next_plan",

@@ -41,6 +41,11 @@ def draw(dataset: xr.Dataset, path: Path) -> None:
     check_format(path)
     from matplotlib.figure import Figure
 
+    if "study" in dataset.attrs:
+        from mcsim.results.plot_sweep import figure_of
+
+        _save(figure_of(dataset), path)
+        return
     if "cause" in dataset.sizes:
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         _draw_explanation(figure.subplots(), dataset)

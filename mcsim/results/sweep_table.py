@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from mcsim.results.found import FIND, summarise_found
 from mcsim.results.points import PART
 from mcsim.results.summary import estimate, percent, with_error
+from mcsim.results.swept import axes_of
 from mcsim.tables import table
-from mcsim.units import SI_UNIT, Dimension, show
+from mcsim.units import show
 
 _MOST_ROWS = 40
-_DIMENSIONS: dict[str, Dimension] = {unit: dimension for dimension, unit in SI_UNIT.items()}
-
-
-def keys_of(dataset: xr.Dataset) -> list[str]:
-    """The names of the coordinates that are keys of the scenario, in the order of the sweep."""
-    return [str(name) for name, one in dataset.coords.items() if "scenario_key" in one.attrs]
-
-
-def dimension_of(coordinate: xr.DataArray) -> Dimension | None:
-    """What a key measures, by its unit; None for a number or a text."""
-    return _DIMENSIONS.get(coordinate.attrs["units"])
-
-
-def value_text(coordinate: xr.DataArray, value: Any) -> str:
-    """A value of a key as people write it: "12.5 GB/s", "1,000", "local-sgd"."""
-    if isinstance(value, str):
-        return value if len(value) <= 40 else f"{value[:37]}..."
-    dimension = dimension_of(coordinate)
-    if dimension is not None:
-        return show(float(value), dimension)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 def one_by_one(dataset: xr.Dataset) -> list[xr.Dataset]:
@@ -45,7 +25,9 @@ def one_by_one(dataset: xr.Dataset) -> list[xr.Dataset]:
 
 
 def summarise_study(dataset: xr.Dataset) -> str:
-    """The table of a sweep, or of a part of one."""
+    """The table of a sweep, of a part of one, or of a value that was sought."""
+    if dataset.attrs["study"] == FIND:
+        return summarise_found(dataset)
     if dataset.attrs["study"] == PART:
         return summarise_part(dataset)
     return summarise_sweep(dataset)
@@ -53,7 +35,7 @@ def summarise_study(dataset: xr.Dataset) -> str:
 
 def summarise_sweep(dataset: xr.Dataset) -> str:
     """The table of a sweep: of each point what a step takes and what is used of the fleet."""
-    keys, points = keys_of(dataset), dataset.ideal_step_time.size
+    axes, points = axes_of(dataset), dataset.ideal_step_time.size
     rows = []
     for one in one_by_one(dataset)[:_MOST_ROWS]:
         mean, error = estimate(one, "step_time_mean")
@@ -62,14 +44,14 @@ def summarise_sweep(dataset: xr.Dataset) -> str:
         value, uncertainty = with_error(mean, error)
         rows.append(
             [
-                *(value_text(one[name], one[name].values.item()) for name in keys),
+                *(axis.text(one[axis.name].values.item()) for axis in axes),
                 value,
                 uncertainty and f"± {uncertainty}",
                 "none" if math.isnan(share[0]) else percent(*share),
                 "none" if math.isnan(gpus) else f"{gpus:,.0f}",
             ]
         )
-    paths = [str(dataset[name].attrs["scenario_key"]) for name in keys]
+    paths = [axis.key for axis in axes]
     attrs = dataset.attrs
     inner = _span(dataset.inner_steps) if "inner_steps" in dataset else "1"
     head = (

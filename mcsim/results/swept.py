@@ -13,9 +13,14 @@ import xarray as xr
 
 from mcsim.results.label import provenance_of
 from mcsim.results.points import Finished, PartOfSweep, now
+from mcsim.units import SI_UNIT, Dimension, show
 
 SWEEP = "sweep"
 """The attribute `study` of a sweep's Dataset."""
+
+DIMENSIONS: Mapping[str, Dimension] = {unit: dimension for dimension, unit in SI_UNIT.items()}
+"""What a variable measures, by its unit; pure numbers and texts are not there."""
+_LONGEST = 40
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,15 @@ class Axis:
     units: str
     long_name: str
     values: tuple[float | int | str, ...]
+
+    def text(self, value: float | int | str) -> str:
+        """A value as people write it: "12.5 GB/s", "1,000", "local-sgd"."""
+        if isinstance(value, str):
+            return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 3]}..."
+        dimension = DIMENSIONS.get(self.units)
+        if dimension is not None:
+            return show(float(value), dimension)
+        return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
     @property
     def attrs(self) -> dict[str, str]:
@@ -126,3 +140,18 @@ def _attrs(part: PartOfSweep, points: Sequence[Finished]) -> dict[str, Any]:
         "cpu_seconds": sum(one.cpu for one in points),
         "completeness": "complete",
     }
+
+
+def axes_of(dataset: xr.Dataset) -> list[Axis]:
+    """The keys of a sweep's Dataset, in their order."""
+    return [
+        Axis(
+            one.attrs["scenario_key"],
+            str(name),
+            one.attrs["units"],
+            one.attrs["long_name"],
+            tuple(one.values.tolist()),
+        )
+        for name, one in dataset.coords.items()
+        if "scenario_key" in one.attrs
+    ]

@@ -53,7 +53,12 @@ class Design:
     @property
     def only_network(self) -> bool:
         """Whether all points have the same devices, step by step."""
-        return all(re.match(r"(link|network)\b", axis.key) for axis in self.axes)
+        return only_network([axis.key for axis in self.axes])
+
+
+def only_network(keys: Sequence[str]) -> bool:
+    """Whether keys change the network alone."""
+    return all(re.match(r"(link|network)\b", key) for key in keys)
 
 
 def at(base: Scenario, point: Mapping[str, Any]) -> Scenario:
@@ -96,13 +101,13 @@ def design(
     _require_sound(asked, method, points, indices)
     base = _first(scenario, asked)
     _require_apart(base, asked)
-    about = {key: _about(base, key) for key in asked}
+    of_key = {key: about(base, key) for key in asked}
     if method == "grid":
-        choices = [_choices(key, values, about[key]) for key, values in asked.items()]
+        choices = [_choices(key, values, of_key[key]) for key, values in asked.items()]
         found = list(itertools.islice(itertools.product(*choices), MOST_POINTS + 1))
     else:
         cube = _spread(method, len(asked), points or 0, base.run.seed, indices)
-        pick = [_picker(key, values, about[key]) for key, values in asked.items()]
+        pick = [_picker(key, values, of_key[key]) for key, values in asked.items()]
         found = [tuple(p(float(u)) for p, u in zip(pick, row, strict=True)) for row in cube]
     if len(found) > MOST_POINTS:
         raise refusal(next(iter(asked)), f"a sweep has at most {MOST_POINTS:,} points")
@@ -116,7 +121,7 @@ def design(
             _require_distinct(key, column, given)
     axes: list[Axis] = []
     for key, column in zip(asked, columns, strict=True):
-        axes.append(_axis(key, about[key], column, [axis.name for axis in axes]))
+        axes.append(axis_of(key, of_key[key], column, [axis.name for axis in axes]))
     return Design(base, method, every, tuple(axes), indices)
 
 
@@ -183,7 +188,8 @@ def _require_apart(base: Scenario, asked: Mapping[str, Over]) -> None:
         seen |= dict.fromkeys(places_of(table, key), key)
 
 
-def _about(base: Scenario, key: str) -> Declared:
+def about(base: Scenario, key: str) -> Declared:
+    """The key of a scenario, also where its table says nothing."""
     try:
         return declared(base, key)
     except KeyError:
@@ -249,7 +255,7 @@ def _measured(base: Scenario, points: Sequence[Mapping[str, Any]]) -> list[list[
 
 
 def _value(scenario: Scenario, key: str, given: Any) -> float | int | str:
-    value = _about(scenario, key).value
+    value = about(scenario, key).value
     if isinstance(value, float | int | str) and not isinstance(value, bool):
         return value
     return written(given)
@@ -271,7 +277,7 @@ def _require_distinct(key: str, values: Sequence[Any], given: Sequence[Any]) -> 
         first[value] = said
 
 
-def _axis(key: str, about: Declared, values: Sequence[Any], others: Sequence[str]) -> Axis:
+def axis_of(key: str, about: Declared, values: Sequence[Any], others: Sequence[str] = ()) -> Axis:
     """The key with its values, and a name that no other dimension has."""
     if any(isinstance(value, str) for value in values):
         values = [str(value) for value in values]

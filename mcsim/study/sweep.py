@@ -111,19 +111,27 @@ def run_points(
     for at, number in enumerate(numbers):
         if number in part.points:
             continue
-        scenario = anywhere(asked.scenario(number))
         told = _of_all(progress, at, len(numbers))
-        done = advance(scenario, threads=threads, progress=told, check=check)
-        if asked.only_network:
-            # The devices are the same at all points, and so is what a comparison of their law
-            # with what is sampled finds: half of the time of a short run.
-            check = done.check
-        assert done.check is not None
-        finished = Finished.of(label(done), done.check.outcome)
+        finished, found = finish(asked.scenario(number), threads, check, told)
+        # The devices are the same at all points where only the network changes, and so is what a
+        # comparison of their law with what is sampled finds: half of the time of a short run.
+        check = found if asked.only_network else None
         part = replace(part, points={**part.points, number: finished})
         if watch is not None:
             watch(part)
     return part
+
+
+def finish(
+    scenario: Scenario,
+    threads: int | None,
+    check: SelfCheck | None,
+    progress: Progress | None = None,
+) -> tuple[Finished, SelfCheck]:
+    """Run a scenario. check: the comparison of the engines, where it is known already."""
+    done = advance(anywhere(scenario), threads=threads, progress=progress, check=check)
+    assert done.check is not None
+    return Finished.of(label(done), done.check.outcome), done.check
 
 
 def _of_all(progress: Progress | None, at: int, points: int) -> Progress | None:
