@@ -110,7 +110,10 @@ def sweep(
     from mcsim.cli.session import Session
     from mcsim.cli.shards import shards
     from mcsim.study.design import design
+    from mcsim.study.sensitivity import require_salib
 
+    if indices:
+        as_usage(require_salib)
     if output is None and (resume or shard is not None):
         raise click.UsageError("--resume and --shard need -o, where points are kept")
     session = None if output is None else Session(1e-3, _MOST_SAVING)

@@ -18,7 +18,7 @@ from mcsim.results.points import (
 from mcsim.results.summary import confidence_interval, summarise
 from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
-from mcsim.results.swept import Axis, label_sweep
+from mcsim.results.swept import Axis, axes_of, label_sweep
 from mcsim.results.target import next_plan
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Part",
     "PartOfSweep",
     "SweepCheckpoints",
+    "axes_of",
     "check_output",
     "check_writable",
     "confidence_interval",

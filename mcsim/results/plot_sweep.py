@@ -84,10 +84,11 @@ def figure_of(dataset: xr.Dataset) -> Figure:
         return figure
     scaled = [_scaled(axis) for axis in axes]
     is_grid = "point" not in dataset.sizes
+    is_mapped = is_grid and len(axes) == 2 and _is_map(scaled)
     if is_grid and len(axes) <= 2:
         figure = Figure(figsize=(11, 4.5), layout="constrained")
         panels = figure.subplots(1, 2)
-        draw = _draw_map if len(axes) == 2 and _is_map(scaled) else _draw_curves
+        draw = _draw_map if is_mapped else _draw_curves
         for panel, what in zip(panels, _DRAWN, strict=True):
             draw(panel, dataset, scaled, *what)
     else:
@@ -95,7 +96,11 @@ def figure_of(dataset: xr.Dataset) -> Figure:
         rows = figure.subplots(2, len(axes), squeeze=False, sharey="row", sharex="col")
         _draw_scatter(rows, dataset, scaled, is_grid=is_grid)
     keys = ", ".join(axis.key for axis in axes)
-    figure.suptitle(f"{name}: {dataset.ideal_step_time.size:,} points over {keys}")
+    figure.suptitle(
+        f"{name}: {dataset.ideal_step_time.size:,} points over {keys}"
+        + ("" if is_mapped else "; bars: two standard errors"),
+        fontsize="medium",
+    )
     return figure
 
 
@@ -103,7 +108,7 @@ def _is_map(scaled: list[_Scaled]) -> bool:
     return min(len(one.places) for one in scaled) > _MOST_CURVES
 
 
-def _prepare(panel: Axes, scaled: _Scaled, which: str) -> None:
+def _prepare(panel: Axes, scaled: _Scaled, which: str, *, narrow: bool = False) -> None:
     """Name, scale and ticks of an axis; which: "x" or "y"."""
     getattr(panel, f"set_{which}label")(scaled.label)
     if scaled.is_text:
@@ -116,10 +121,16 @@ def _prepare(panel: Axes, scaled: _Scaled, which: str) -> None:
 
         getattr(panel, f"set_{which}scale")("log")
         axis = getattr(panel, f"{which}axis")
+        most = 1.5 if narrow else 3.0
         decades = np.log10(scaled.places.max() / scaled.places.min())
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,)))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < most else (1.0,)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
         axis.set_minor_formatter(NullFormatter())
+
+
+def _number(value: float) -> str:
+    """In three digits, as people write it: 1,000 rather than 1e+03."""
+    return f"{float(f'{value:.3g}'):,.6g}"
 
 
 def _draw_curves(
@@ -166,15 +177,14 @@ def _draw_curves(
         )
     _prepare(panel, along, "x")
     panel.set_ylabel(f"{title}, {unit}")
-    panel.set_title(f"{title}; bars: two std. errors", fontsize="medium")
     if others:
         panel.legend(title=others[0].axis.key, frameon=False, fontsize="small")
     every = np.concatenate(drawn)
-    positive = every[np.isfinite(every)]
-    if positive.size and positive.min() > 0 and positive.max() / positive.min() >= 2 * _DECADE:
+    known = every[np.isfinite(every)]
+    if known.size and known.min() > 0 and known.max() / known.min() >= 2 * _DECADE:
         panel.set_yscale("log")
-    else:
-        panel.set_ylim(bottom=0)
+    elif known.size and known.max() > 0:
+        panel.set_ylim(0, 1.12 * known.max())
 
 
 def _draw_map(
@@ -189,26 +199,30 @@ def _draw_map(
     """A map in greys: every point a cell, dark where the value is large."""
     y, x = scaled
     values = factor * dataset[name].transpose(y.axis.name, x.axis.name).to_numpy()
+    # As wide and as high as each other, whatever the values: all points can be read off.
     cells = panel.imshow(values, cmap="Greys", origin="lower", aspect="auto")
     for which, one in (("x", x), ("y", y)):
         count = len(one.places)
         shown = range(0, count, -(-count // 10))
         texts = [
-            one.axis.text(one.axis.values[at]) if one.is_text else f"{one.places[at]:.3g}"
+            one.axis.text(one.axis.values[at]) if one.is_text else _number(one.places[at])
             for at in shown
         ]
         getattr(panel, f"set_{which}ticks")(list(shown), texts)
         getattr(panel, f"set_{which}label")(one.label)
     if np.isfinite(values).all() and values.min() < values.max():
         lines = panel.contour(values, colors="black", linewidths=0.8)
-        panel.clabel(lines, fmt="%.3g", fontsize="small")
+        from matplotlib.patheffects import withStroke
+
+        for text in panel.clabel(lines, fmt="%.3g", fontsize="small"):
+            text.set_path_effects([withStroke(linewidth=3, foreground="white")])
     panel.figure.colorbar(cells, ax=panel, label=f"{title}, {unit}")
     panel.set_title(title, fontsize="medium")
 
 
 def _draw_scatter(rows: Any, dataset: xr.Dataset, scaled: list[_Scaled], *, is_grid: bool) -> None:
     """Each estimate against each key, whatever the others are."""
-    for row, (name, title, factor, unit) in zip(rows, _DRAWN, strict=True):
+    for row, last, (name, title, factor, unit) in zip(rows, (False, True), _DRAWN, strict=True):
         values = factor * dataset[name].to_numpy().reshape(-1)
         errors = np.nan_to_num(2 * factor * dataset[f"{name}_stderr"].to_numpy().reshape(-1))
         for number, (panel, one) in enumerate(zip(row, scaled, strict=True)):
@@ -222,10 +236,10 @@ def _draw_scatter(rows: Any, dataset: xr.Dataset, scaled: list[_Scaled], *, is_g
                 places, values, yerr=errors, fmt="o", ms=3.5, lw=0.8, color="black",
                 markerfacecolor="white", ecolor=_GREY,
             )  # fmt: skip
-            _prepare(panel, one, "x")
-            if row is not rows[-1]:
+            _prepare(panel, one, "x", narrow=True)
+            if not last:
                 panel.set_xlabel("")
-        row[0].set_ylabel(f"{title}, {unit}\n(bars: two std. errors)")
+        row[0].set_ylabel(f"{title}, {unit}")
 
 
 def _draw_found(panel: Axes, dataset: xr.Dataset, axis: Axis) -> None:

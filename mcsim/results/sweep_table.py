@@ -63,10 +63,27 @@ def summarise_sweep(dataset: xr.Dataset) -> str:
     parts = [head, table(header, rows, left=())]
     if points > _MOST_ROWS:
         parts.append(f"and {points - _MOST_ROWS:,} more; `mcsim plot` draws them")
+    if "sobol_first" in dataset:
+        parts.append(_indices(dataset))
     failed = int((dataset.self_check == "failed").sum())
     if failed:
         parts.append(f"self-check failed at {failed:,} of the points: do not trust them")
     return "\n\n".join(parts)
+
+
+def _indices(dataset: xr.Dataset) -> str:
+    """What part of the variance of the mean step time is each key's."""
+    here = dataset.sel(statistic="step_time_mean")
+    rows = []
+    for number in range(here.sizes["key"]):
+        one = here.isel(key=number)
+        row = [str(one.key.item())]
+        for order in ("first", "total"):
+            part, width = (float(one[f"sobol_{order}{end}"]) for end in ("", "_half_width"))
+            row.append(f"{part:.3f} ± {width:.3f}")
+        rows.append(row)
+    header = ["of the variance of the mean step", "by itself (95 %)", "with all others"]
+    return table(header, rows)
 
 
 def summarise_part(dataset: xr.Dataset) -> str:

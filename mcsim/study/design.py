@@ -27,7 +27,17 @@ _NOT_SWEPT = {
     " clusters sweep with more run.replicates",
     "run.target": "changes no result",
 }
-_TAKEN = ("point", "replicate", "quantile", "group", "site", "component", "stage", "key")
+_TAKEN = (
+    "point",
+    "replicate",
+    "quantile",
+    "group",
+    "site",
+    "component",
+    "stage",
+    "key",
+    "statistic",
+)
 """Dimensions that a sweep's Dataset has anyway."""
 
 

@@ -27,6 +27,7 @@ from mcsim.results import (
 )
 from mcsim.scenario import Scenario
 from mcsim.study.design import Design, design
+from mcsim.study.sensitivity import require_salib, with_indices
 
 Progress = Callable[[int, int], None]
 Watch = Callable[[PartOfSweep], None]
@@ -46,9 +47,11 @@ def sweep(
 ) -> xr.Dataset:
     """A Dataset with the estimates of the runs at all points of a design.
 
-    over, method, points: as of `design`. progress: called with the steps done and all steps.
+    over, method, points, indices: as of `design`. progress: called with the steps done and all.
     Raises ScenarioError with all that is wrong with any point, before the first is run.
     """
+    if indices:
+        require_salib()
     asked = design(scenario, over, method, points, indices=indices)
     for _ in plans(asked):
         pass
@@ -73,6 +76,7 @@ def part_of(asked: Design) -> PartOfSweep:
         "scenario": asked.base.hash,
         "method": asked.method,
         "points": len(asked.points),
+        "indices": asked.indices,
         "keys": [axis.key for axis in asked.axes],
         **{
             axis.key: [axis.name, axis.units, axis.long_name, list(axis.values)]
@@ -83,13 +87,14 @@ def part_of(asked: Design) -> PartOfSweep:
 
 
 def labelled(part: PartOfSweep) -> xr.Dataset:
-    """The Dataset of a whole sweep."""
+    """The Dataset of a whole sweep. Raises McsimError where indices are asked for without SALib."""
     plan = part.plan
     axes = []
     for key in plan["keys"]:
         name, units, long_name, values = plan[key]
         axes.append(Axis(key, name, units, long_name, tuple(values)))
-    return label_sweep(part, plan["method"], axes)
+    dataset = label_sweep(part, plan["method"], axes)
+    return with_indices(dataset, part.scenario.run.seed) if plan["indices"] else dataset
 
 
 def run_points(
