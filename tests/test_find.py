@@ -54,7 +54,7 @@ def test_the_least_bandwidth_is_that_of_algebra(efficiency):
     assert float(found.value_stderr) == 0
     assert float(found.value_low) == float(found.value_high) == float(found.value)
     assert found.attrs["value_sense"] == "least"
-    assert found.value.attrs["units"] == "B/s"
+    assert found.value.attrs["units"] == "byte s-1"
 
 
 def test_the_largest_distance_is_that_of_algebra():

@@ -83,15 +83,16 @@ def test_a_point_has_the_bits_of_its_run(file, tmp_path):
             with mcsim.open(alone) as run:
                 names = [name for name in run.data_vars if name.startswith("overall_")]
                 assert len(names) > 20
-                for name in [*names, "ideal_step_time", "step_time_mean"]:
+                for name in [*names, "ideal_step_time"]:
                     np.testing.assert_array_equal(here[name], run[name])
                     assert here[name].attrs.items() >= run[name].attrs.items()
+                np.testing.assert_array_equal(here.step_time_mean, run.step_time_mean)
                 assert int(here.devices) == int(run.group_devices.sum())
 
 
 def test_keys_of_all_tables_are_swept_together():
     found = mcsim.sweep(two_sites(), {"link[*].bandwidth": ["80 Gb/s", 4e9]})
-    assert found.link_bandwidth.attrs["units"] == "B/s"
+    assert found.link_bandwidth.attrs["units"] == "byte s-1"
     np.testing.assert_array_equal(found.link_bandwidth, [1e10, 4e9])
     assert found.overall_communication_time_mean[1] > found.overall_communication_time_mean[0]
     texts = mcsim.sweep(small(), {"run.engine": ["exact", "sampled"]})
@@ -221,6 +222,7 @@ def test_a_checkpoint_of_another_sweep_is_refused(file, tmp_path):
     xr.testing.assert_identical(
         mcsim.open(output).load().drop_attrs(), labelled(run_points(asked)).drop_attrs()
     )
+    output.unlink()
     SweepCheckpoints(output).save(run_points(asked, shard=Shard(1, 2)))
     data = bytearray(newest.read_bytes())
     at = data.find(b'"self_check": "passed"')
@@ -304,3 +306,113 @@ def test_a_key_that_the_scenario_needs_may_be_swept(tmp_path):
     file.write_text(dumps(table))
     assert "4" in call("sweep", file, "--over", "fleet[0].count=4,8").stdout
     assert os.listdir(tmp_path) == ["x.toml"]
+
+
+def test_what_is_finished_before_a_point_that_cannot_be_run_is_kept(tmp_path):
+    table = two_sites().to_dict()
+    factor = {"law": "constant", "value": 1.0}
+    table["link"][0]["slow"] = {"every": 1.0, "duration": 1.0, "factor": factor}
+    file, output = tmp_path / "x.toml", tmp_path / "out.nc"
+    file.write_text(mcsim.Scenario.from_dict(table).to_toml())
+    asked = ["sweep", file, "--over", "link[0].slow.factor.value=2,1e200", "-o", output]
+    done = call(*asked, code=1)
+    assert "at link[0].slow.factor.value = 1e+200" in done.stderr
+    assert list(SweepCheckpoints(output).load()[1].points) == [0]
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("method", ["grid", "lhs", "find"])
+def test_the_files_are_clean_under_the_cf_checker(tmp_path, method):
+    from compliance_checker.runner import CheckSuite, ComplianceChecker
+
+    key = "link[*].bandwidth"
+    if method == "find":
+        found = mcsim.find(two_sites(), key, "0.1 GB/s..20 GB/s", "efficiency", 0.3)
+    elif method == "grid":
+        found = mcsim.sweep(two_sites(), {key: [1e9, 2e9], "run.engine": ["exact", "sampled"]})
+    else:
+        found = mcsim.sweep(two_sites(), {key: "1 GB/s..2 GB/s"}, method=method, points=3)
+    mcsim.write(found, tmp_path / "x.nc")
+    CheckSuite.load_all_available_checkers()
+    report = tmp_path / "report.txt"
+    ComplianceChecker.run_checker(
+        [str(tmp_path / "x.nc")],
+        ["cf:1.11"],
+        0,
+        "strict",
+        output_filename=str(report),
+        output_format="text",
+    )
+    assert "All tests passed!" in report.read_text(), report.read_text()
+
+
+def test_a_whole_sweep_is_not_run_again(file, tmp_path):
+    asked = ["sweep", file, "--over", "run.steps=1,2", "-o", tmp_path / "out.nc"]
+    first = call(*asked)
+    before = (tmp_path / "out.nc").read_bytes()
+    again = call(*asked, "--resume")
+    assert "is complete already" in again.stderr
+    assert again.stdout == first.stdout
+    assert (tmp_path / "out.nc").read_bytes() == before
+    other = call("sweep", file, "--over", "run.steps=1,3", "-o", tmp_path / "out.nc", "--resume")
+    assert "replaced" in other.stderr
+
+
+def test_intervals_come_with_every_point():
+    found = mcsim.sweep(small(), {"fleet[0].count": [10, 40]})
+    low, high = mcsim.confidence_interval(found, "efficiency")
+    assert (low < found.overall_efficiency).all()
+    assert (high > found.overall_efficiency).all()
+    fewer = mcsim.sweep(small(), {"run.replicates": [2, 3]})
+    assert fewer.overall_efficiency_stderr.attrs["degrees_of_freedom"] == 1
+    assert np.isnan(fewer.step_time_mean).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("over", "how"),
+    [
+        ({"link[*].bandwidth": "1 GB/s..1 TB/s/4,log"}, {}),
+        ({"link[*].bandwidth": [1e9, 2e9], "run.engine": ["exact", "sampled"]}, {}),
+        ({"link[0].latency": "0..1/7", "link[*].distance": "0..9000/7"}, {}),
+        ({"link[0].latency": "0..1", "link[0].medium": "silica,hollow-core"}, {"method": "lhs"}),
+        ({"run.steps": [1, 2], "fleet[0].count": [1, 2], "link[0].latency": [0.0, 1.0]}, {}),
+    ],
+)
+def test_sweeps_are_drawn(tmp_path, over, how):
+    from mcsim.results.plot_sweep import figure_of
+
+    points = {"points": 5} if how else {}
+    found = mcsim.sweep(two_sites(steps=3), over, **how, **points)
+    figure = figure_of(found)
+    labels = [axes.get_xlabel() for axes in figure.axes] + [a.get_ylabel() for a in figure.axes]
+    for key in over:
+        texts = labels + [
+            a.get_legend().get_title().get_text() for a in figure.axes if a.get_legend()
+        ]
+        assert any(text.startswith(key) for text in texts)
+    assert "mean step time, s" in labels
+    assert "efficiency, %" in labels
+    mcsim.write(found, tmp_path / "x.nc")
+    for picture in (tmp_path / "x.png", tmp_path / "x.svg"):
+        call("plot", tmp_path / "x.nc", "-o", picture)
+        assert picture.stat().st_size > 5_000
+
+
+def test_a_part_is_not_drawn(file, tmp_path):
+    part = tmp_path / "part.nc"
+    call("sweep", file, "--over", "run.steps=1,2", "-o", part, "--shard", "1/2")
+    refused = call("plot", part, code=1)
+    assert "`mcsim merge` joins it with the others" in refused.stderr
+
+
+def test_an_array_is_changed_as_a_whole_by_set(tmp_path):
+    file = tmp_path / "two.toml"
+    file.write_text(two_sites().to_toml())
+    changed = mcsim.load(file, {"fleet[*].count": "7", "link.*.distance": "16 km"})
+    assert [group.count for group in changed.fleet] == [7, 7]
+    assert changed.link[0].distance == 16_000
+    assert [g.compute for g in changed.replace({"fleet[*].compute": 2.0}).fleet] == [2.0, 2.0]
+    with pytest.raises(mcsim.ScenarioError, match=r"fleet\[1\].count: 0 must be at least 1"):
+        mcsim.load(file, {"fleet[*].count": "0"})
+    with pytest.raises(mcsim.ScenarioError, match="not an array"):
+        mcsim.load(file, {"run[*].steps": "1"})

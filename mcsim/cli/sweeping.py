@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import click
 
 from mcsim.cli.asking import as_usage, scenario_of, scenario_options, settings
 from mcsim.cli.saying import USAGE, Failure, say
-from mcsim.errors import Problem, ResultError, ScenarioError
+from mcsim.errors import Problem, ResultError, ScenarioError, SelfCheckWarning
 
 if TYPE_CHECKING:
     from mcsim.batch import Shard
@@ -164,7 +166,7 @@ def _find(
         _refuse(base, ends * (LIKELY_RUNS // 2), threads)
     if output is not None:
         _require_replaceable(output)
-    with ProgressLine(sys.stderr, "runs, about") as progress:
+    with _telling_of_checks(), ProgressLine(sys.stderr, "runs, about") as progress:
         dataset = find(base, key, within, *goal, threads=threads, progress=progress.update)
     if output is not None:
         write(dataset, output)
@@ -247,9 +249,19 @@ def _print_only(asked: Design, threads: int | None) -> None:
     from mcsim.results import summarise
     from mcsim.study.sweep import labelled, run_points
 
-    with ProgressLine(sys.stderr) as progress:
+    with _telling_of_checks(), ProgressLine(sys.stderr) as progress:
         part = run_points(asked, threads=threads, progress=progress.update)
     click.echo(summarise(labelled(part)))
+
+
+@contextmanager
+def _telling_of_checks() -> Iterator[None]:
+    """Say at the end, once, where the engines disagreed."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", SelfCheckWarning)
+        yield
+    for warning in said[:1]:
+        say(f"WARNING: {warning.message}; do not trust this result")
 
 
 def _into(
@@ -267,6 +279,8 @@ def _into(
     from mcsim.study.sweep import labelled, numbers_of, part_of, run_points
 
     with only_writer(path):
+        if resume and shard is None and _is_whole(path, asked):
+            return
         checkpoints = SweepCheckpoints(path)
         earlier = _earlier(path, checkpoints, part_of(asked)) if resume else None
         if not resume and checkpoints.newest.exists():
@@ -282,15 +296,20 @@ def _into(
         def watch(part: PartOfSweep) -> None:
             session.watch(lambda: part)
 
-        with ProgressLine(sys.stderr) as progress:
-            part = run_points(
-                asked,
-                threads=threads,
-                progress=progress.update,
-                earlier=earlier,
-                shard=shard,
-                watch=watch,
-            )
+        try:
+            with _telling_of_checks(), ProgressLine(sys.stderr) as progress:
+                part = run_points(
+                    asked,
+                    threads=threads,
+                    progress=progress.update,
+                    earlier=earlier,
+                    shard=shard,
+                    watch=watch,
+                )
+        except BaseException:
+            # What is finished before a point that cannot be run is kept.
+            session.save()
+            raise
         dataset = labelled(part) if shard is None else label_part(part)
         try:
             write(dataset, path)
@@ -302,6 +321,22 @@ def _into(
         checkpoints.remove()
     say(f"{'replaced' if existed else 'wrote'} {path}")
     click.echo(summarise(dataset))
+
+
+def _is_whole(path: Path, asked: Design) -> bool:
+    """Whether a file is the result of the sweep that is asked for; says so."""
+    from mcsim.api import open as open_result
+    from mcsim.results import summarise
+    from mcsim.study.sweep import is_result_of
+
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with open_result(path) as there:
+        if not is_result_of(there, asked):
+            return False
+        say(f"{path} is complete already")
+        click.echo(summarise(there))
+    return True
 
 
 def merge_sweeps(files: Sequence[Path], output: Path, *, partial: bool) -> None:

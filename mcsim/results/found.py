@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from mcsim.errors import UnitError
-from mcsim.results.label import provenance_of
+from mcsim.results.label import provenance_of, version_of
 from mcsim.results.points import now
 from mcsim.results.statistics import STATISTICS
 from mcsim.results.summary import with_error
@@ -111,7 +110,7 @@ def label_found(
         errors,
         {"units": goal.units, "long_name": f"standard error of the {long_name}"},
     )
-    history = f"{now()} mcsim {metadata.version('mcsim')}: sought"
+    history = f"{now()} mcsim {version_of('mcsim')}: sought"
     attrs = {
         **provenance_of(scenario, "A value at which a target is reached", history),
         "study": FIND,

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from mcsim.results.label import provenance_of
+from mcsim.results.label import provenance_of, version_of
 from mcsim.results.points import Finished, PartOfSweep, now
 from mcsim.units import SI_UNIT, Dimension, show
 
 SWEEP = "sweep"
 """The attribute `study` of a sweep's Dataset."""
 
-DIMENSIONS: Mapping[str, Dimension] = {unit: dimension for dimension, unit in SI_UNIT.items()}
+UNITS: Mapping[Dimension, str] = {**SI_UNIT, "data": "byte", "rate": "byte s-1"}
+"""As files call them: UDUNITS, and so CF, knows B for the bel only."""
+DIMENSIONS: Mapping[str, Dimension] = {unit: dimension for dimension, unit in UNITS.items()}
 """What a variable measures, by its unit; pure numbers and texts are not there."""
 _LONGEST = 40
 
@@ -128,7 +129,7 @@ def _values(
 
 
 def _attrs(part: PartOfSweep, points: Sequence[Finished]) -> dict[str, Any]:
-    history = f"{now()} mcsim {metadata.version('mcsim')}: swept"
+    history = f"{now()} mcsim {version_of('mcsim')}: swept"
     return {
         **provenance_of(part.scenario, "Sweep of synchronous training", history),
         "study": SWEEP,

@@ -13,11 +13,10 @@ import numpy as np
 
 from mcsim.errors import Problem, ScenarioError
 from mcsim.laws import FloatArray
-from mcsim.results import Axis
+from mcsim.results import UNITS, Axis
 from mcsim.scenario import Declared, Scenario, declared, places_of
 from mcsim.scenario.decode import written
 from mcsim.study.ranges import MOST_POINTS, Over, Range, first_of, read, refusal, span_of
-from mcsim.units import SI_UNIT
 
 METHODS = ("grid", "lhs", "sobol")
 
@@ -291,7 +290,7 @@ def axis_of(key: str, about: Declared, values: Sequence[Any], others: Sequence[s
     """The key with its values, and a name that no other dimension has."""
     if any(isinstance(value, str) for value in values):
         values = [str(value) for value in values]
-    units = "1" if about.dimension is None else SI_UNIT[about.dimension]
+    units = "1" if about.dimension is None else UNITS[about.dimension]
     name = _dimension(key)
     if name in (*_TAKEN, *others):
         name = f"{name}_{len(others) + 1}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,10 @@ import xarray as xr
 
 from mcsim.batch import Shard, advance, anywhere
 from mcsim.engine import SelfCheck
-from mcsim.errors import ResultError
+from mcsim.errors import ResultError, SimulationError
 from mcsim.model import Plan, lower
 from mcsim.results import (
+    SWEEP,
     Axis,
     Finished,
     PartOfSweep,
@@ -26,6 +28,7 @@ from mcsim.results import (
     write,
 )
 from mcsim.scenario import Scenario
+from mcsim.scenario.decode import written
 from mcsim.study.design import Design, design
 from mcsim.study.sensitivity import require_salib, with_indices
 
@@ -117,7 +120,13 @@ def run_points(
         if number in part.points:
             continue
         told = _of_all(progress, at, len(numbers))
-        finished, found = finish(asked.scenario(number), threads, check, told)
+        try:
+            finished, found = finish(asked.scenario(number), threads, check, told)
+        except SimulationError as error:
+            said = ", ".join(
+                f"{key} = {written(value)}" for key, value in asked.points[number].items()
+            )
+            raise SimulationError(f"at {said}: {error}") from None
         # The devices are the same at all points where only the network changes, and so is what a
         # comparison of their law with what is sampled finds: half of the time of a short run.
         check = found if asked.only_network else None
@@ -144,6 +153,12 @@ def _of_all(progress: Progress | None, at: int, points: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, total: progress(at * total + done, points * total)
+
+
+def is_result_of(dataset: xr.Dataset, asked: Design) -> bool:
+    """Whether a Dataset is of all points of a design."""
+    is_sweep = dataset.attrs.get("study") == SWEEP
+    return is_sweep and json.loads(dataset.attrs["sweep"]) == part_of(asked).plan
 
 
 def dataset_of(part: PartOfSweep) -> xr.Dataset:
