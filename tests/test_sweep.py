@@ -159,6 +159,8 @@ def test_shards_in_any_order_are_the_whole(file, tmp_path):
     xr.testing.assert_identical(
         mcsim.merge(parts).drop_attrs(), mcsim.open(tmp_path / "whole.nc").load().drop_attrs()
     )
+    lost = call("sweep", file, *over, "-o", parts[0], "--shard", "1/3", code=2)
+    assert "2.nc: holds another shard of this sweep" in lost.stderr
     twice = call("merge", *parts, parts[0], "-o", tmp_path / "no.nc", code=2)
     assert "2.nc: is given twice" in twice.stderr
     other = ["--over", "fleet[0].count=1..9/3", "--over", "run.steps=5,21"]

@@ -100,9 +100,9 @@ def sweep(
     if (sought is None) != (reach is None):
         raise click.UsageError("--find and --reach need each other")
     if sought is not None and reach is not None:
-        if over or points is not None or indices or resume or shard is not None:
+        if over or method != "grid" or points or indices or resume or shard is not None:
             raise click.UsageError(
-                "--find goes without --over, --points, --indices, --resume and --shard"
+                "--find goes without --over, --method, --points, --indices, --resume and --shard"
             )
         key, within = _pair(sought, "--find", "link[*].bandwidth=100Gb/s..10Tb/s")
         base = _loaded(scenario, settings, seed, engine, {key: within})
@@ -234,13 +234,13 @@ def _refuse(scenario: Scenario, plans: Iterable[Plan], threads: int | None) -> N
 def _require_replaceable(path: Path) -> None:
     """Fail where a result could not be written later, or would replace that of something else."""
     from mcsim.api import open as open_result
-    from mcsim.results import check_output
+    from mcsim.results import OF_SWEEPS, check_output
 
     as_usage(check_output, path)
     if not path.exists() or path.stat().st_size == 0:
         return
     with as_usage(open_result, path) as there:
-        if "study" not in there.attrs:
+        if there.attrs.get("study") not in OF_SWEEPS:
             raise Failure(f"mcsim: {path}: is no sweep's result; it is not replaced", USAGE)
 
 
@@ -283,6 +283,8 @@ def _into(
             return
         checkpoints = SweepCheckpoints(path)
         earlier = _earlier(path, checkpoints, part_of(asked)) if resume else None
+        if not resume and shard is not None:
+            _require_no_other_shard(path, asked, shard)
         if not resume and checkpoints.newest.exists():
             what = f"{checkpoints.newest} of an earlier sweep is not gone on from"
             say(f"note: {what}; --resume would")
@@ -321,6 +323,19 @@ def _into(
         checkpoints.remove()
     say(f"{'replaced' if existed else 'wrote'} {path}")
     click.echo(summarise(dataset))
+
+
+def _require_no_other_shard(path: Path, asked: Design, shard: Shard) -> None:
+    """Fail where a file has other points of the sweep, which would be lost."""
+    from mcsim.results import is_part_of_sweep, read_points
+    from mcsim.study.sweep import numbers_of, part_of
+
+    if not path.exists() or path.stat().st_size == 0 or not is_part_of_sweep(path):
+        return
+    there = as_usage(read_points, path)
+    if there.plan == part_of(asked).plan and set(there.points) - set(numbers_of(asked, shard)):
+        message = "holds another shard of this sweep; give each a name, as with {shard} in -o"
+        raise Failure(f"mcsim: {path}: {message}", USAGE)
 
 
 def _is_whole(path: Path, asked: Design) -> bool:

@@ -18,10 +18,12 @@ from mcsim.results.points import (
 from mcsim.results.summary import confidence_interval, summarise
 from mcsim.results.sums import is_checkpoint
 from mcsim.results.sums import read as read_part
+from mcsim.results.sweep_table import OF_SWEEPS
 from mcsim.results.swept import SWEEP, UNITS, Axis, axes_of, label_sweep
 from mcsim.results.target import next_plan
 
 __all__ = [
+    "OF_SWEEPS",
     "SWEEP",
     "UNITS",
     "Axis",

@@ -10,10 +10,12 @@ import xarray as xr
 from mcsim.results.found import FIND, summarise_found
 from mcsim.results.points import PART
 from mcsim.results.summary import estimate, percent, with_error
-from mcsim.results.swept import axes_of
+from mcsim.results.swept import SWEEP, axes_of
 from mcsim.tables import table
 from mcsim.units import show
 
+OF_SWEEPS = (SWEEP, PART, FIND)
+"""The attribute `study` of what a sweep writes."""
 _MOST_ROWS = 40
 
 

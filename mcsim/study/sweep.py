@@ -113,11 +113,13 @@ def run_points(
 
     earlier: what is finished already. watch: is told of what is finished, after each point.
     """
-    part = earlier or part_of(asked)
+    points = {} if earlier is None else dict(earlier.points)
+    # One dictionary for all, as it grows: ten thousand of them would take longer than the runs.
+    part = replace(part_of(asked), points=points)
     numbers = numbers_of(asked, shard)
     check: SelfCheck | None = None
     for at, number in enumerate(numbers):
-        if number in part.points:
+        if number in points:
             continue
         told = _of_all(progress, at, len(numbers))
         try:
@@ -130,7 +132,7 @@ def run_points(
         # The devices are the same at all points where only the network changes, and so is what a
         # comparison of their law with what is sampled finds: half of the time of a short run.
         check = found if asked.only_network else None
-        part = replace(part, points={**part.points, number: finished})
+        points[number] = finished
         if watch is not None:
             watch(part)
     return part
