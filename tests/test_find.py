@@ -121,6 +121,20 @@ def test_the_interval_holds_the_value_as_often_as_it_says():
     assert held >= 29
 
 
+def test_what_rises_and_falls_is_told():
+    """The slowdown of two devices, one of which takes c: max(c, 1) (1 / c + 1) / 2."""
+    unequal = scenario({"count": 1}, {"count": 1}, steps=1)
+    found = mcsim.find(unequal, "fleet[0].compute", "0.4..1.5", "slowdown", 1.4)
+    assert float(found.value) == pytest.approx(1 / 1.8, rel=1e-6)
+    assert found.attrs["monotone"] == "no"
+    assert "note: slowdown rises here and falls there" in summarise(found)
+
+
+def test_a_statistic_that_the_scenario_lacks_is_refused():
+    with pytest.raises(mcsim.ScenarioError, match="this scenario has no mfu"):
+        mcsim.find(two_sites(), "link[*].bandwidth", "1 GB/s..1 TB/s", "mfu", 0.3)
+
+
 def test_the_command_prints_and_writes_it(file, tmp_path):
     output = tmp_path / "found.nc"
     asked = ["sweep", file, "--find", "link[*].bandwidth=8 Gb/s..8 Tb/s"]

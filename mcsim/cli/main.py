@@ -209,7 +209,7 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
 
     as_usage(check_output, output)
     if is_part_of_sweep(files[0]):
-        from mcsim.cli.sweeping import merge_sweeps
+        from mcsim.cli.sweep_files import merge_sweeps
 
         merge_sweeps(files, output, partial=partial)
         return

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.errors import UnitError
+from mcsim.laws import FloatArray
 from mcsim.results.label import provenance_of, version_of
 from mcsim.results.points import now
 from mcsim.results.statistics import STATISTICS
@@ -118,11 +119,19 @@ def label_found(
         "target": goal.target,
         "target_sense": "at least" if goal.at_least else "at most",
         "value_sense": "least" if found.least else "largest",
+        "monotone": "yes" if _is_monotone(means, errors) else "no",
         "comment": "the scenario is that of the lower end of the range",
         "completeness": "complete",
     }
     coordinate = xr.Variable((axis.name,), np.array(axis.values), axis.attrs)
     return xr.Dataset(variables, {axis.name: coordinate}, attrs)
+
+
+def _is_monotone(means: FloatArray, errors: FloatArray) -> bool:
+    """Whether estimates rise or fall throughout, but for less than two of their errors."""
+    steps = np.diff(means) * np.sign(means[-1] - means[0])
+    allowed = 2 * np.nan_to_num(np.maximum(errors[1:], errors[:-1])) + 1e-9 * np.abs(means[1:])
+    return bool((steps >= -allowed).all())
 
 
 def _scale(axis: Axis, value: float) -> tuple[float, str]:
@@ -165,6 +174,8 @@ def summarise_found(dataset: xr.Dataset) -> str:
         around = f" ± {uncertainty}{key_unit}, 95 %: {ends[0]} to {ends[1]}{key_unit}"
         if {low, high} & {axis.values[0], axis.values[-1]}:
             around += " (to an end of the range: it may be beyond)"
+    if attrs["monotone"] == "no":
+        around += f"\nnote: {statistic} rises here and falls there: it may be so elsewhere too"
     unit = "" if goal.units == "1" else f", {goal.units}"
     return "\n\n".join(
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -12,9 +12,9 @@ from mcsim.errors import ResultError
 from mcsim.laws import FloatArray
 from mcsim.results.found import FIND
 from mcsim.results.points import PART
+from mcsim.results.scaled import DECADE, Scaled, number_text, prepare, scaled_of
 from mcsim.results.summary import with_error
-from mcsim.results.swept import DIMENSIONS, Axis, axes_of
-from mcsim.units import parse, show
+from mcsim.results.swept import Axis, axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,48 +26,10 @@ _MARKERS = "osD^vX"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _MOST_CURVES = len(_MARKERS)
 """Beyond that many a picture is a map."""
-_DECADE = 10.0
 _DRAWN = (
     ("overall_step_time_mean", "mean step time", 1.0, "s"),
     ("overall_efficiency", "efficiency", 100.0, "%"),
 )
-
-
-class _Scaled(NamedTuple):
-    """A key on an axis of a picture: where its values are, and what they are called."""
-
-    axis: Axis
-    places: FloatArray
-    factor: float
-    unit: str
-
-    @property
-    def label(self) -> str:
-        return f"{self.axis.key}, {self.unit}" if self.unit else self.axis.key
-
-    @property
-    def is_text(self) -> bool:
-        return isinstance(self.axis.values[0], str)
-
-    @property
-    def is_logarithmic(self) -> bool:
-        least, most = self.places.min(), self.places.max()
-        return not self.is_text and least > 0 and most / least >= _DECADE
-
-
-def _scaled(axis: Axis) -> _Scaled:
-    """In the unit in which the middle one of the values is readable; texts one after the other."""
-    if isinstance(axis.values[0], str):
-        words = list(dict.fromkeys(axis.values))
-        return _Scaled(axis, np.array([words.index(v) for v in axis.values], float), 1.0, "")
-    values = np.array(axis.values, float)
-    dimension = DIMENSIONS.get(axis.units)
-    if dimension is None:
-        return _Scaled(axis, values, 1.0, "")
-    middle = np.sort(np.abs(values[values != 0]))
-    unit = show(middle[middle.size // 2] if middle.size else 0.0, dimension).partition(" ")[2]
-    factor = parse(f"1 {unit}", dimension)
-    return _Scaled(axis, values / factor, factor, unit)
 
 
 def figure_of(dataset: xr.Dataset) -> Figure:
@@ -82,7 +44,7 @@ def figure_of(dataset: xr.Dataset) -> Figure:
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         _draw_found(figure.subplots(), dataset, axes[0])
         return figure
-    scaled = [_scaled(axis) for axis in axes]
+    scaled = [scaled_of(axis) for axis in axes]
     is_grid = "point" not in dataset.sizes
     is_mapped = is_grid and len(axes) == 2 and _is_map(scaled)
     if is_grid and len(axes) <= 2:
@@ -104,39 +66,14 @@ def figure_of(dataset: xr.Dataset) -> Figure:
     return figure
 
 
-def _is_map(scaled: list[_Scaled]) -> bool:
+def _is_map(scaled: list[Scaled]) -> bool:
     return min(len(one.places) for one in scaled) > _MOST_CURVES
-
-
-def _prepare(panel: Axes, scaled: _Scaled, which: str, *, narrow: bool = False) -> None:
-    """Name, scale and ticks of an axis; which: "x" or "y"."""
-    getattr(panel, f"set_{which}label")(scaled.label)
-    if scaled.is_text:
-        words = [Axis.text(scaled.axis, word) for word in dict.fromkeys(scaled.axis.values)]
-        getattr(panel, f"set_{which}ticks")(range(len(words)), words)
-        getattr(panel, f"set_{which}lim")(-0.5, len(words) - 0.5)
-        return
-    if scaled.is_logarithmic:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-        getattr(panel, f"set_{which}scale")("log")
-        axis = getattr(panel, f"{which}axis")
-        most = 1.5 if narrow else 3.0
-        decades = np.log10(scaled.places.max() / scaled.places.min())
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < most else (1.0,)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-        axis.set_minor_formatter(NullFormatter())
-
-
-def _number(value: float) -> str:
-    """In three digits, as people write it: 1,000 rather than 1e+03."""
-    return f"{float(f'{value:.3g}'):,.6g}"
 
 
 def _draw_curves(
     panel: Axes,
     dataset: xr.Dataset,
-    scaled: list[_Scaled],
+    scaled: list[Scaled],
     name: str,
     title: str,
     factor: float,
@@ -175,13 +112,13 @@ def _draw_curves(
             lw=1.2,
             label=None if family is None else others[0].axis.text(others[0].axis.values[family]),
         )
-    _prepare(panel, along, "x")
+    prepare(panel, along, "x")
     panel.set_ylabel(f"{title}, {unit}")
     if others:
         panel.legend(title=others[0].axis.key, frameon=False, fontsize="small")
     every = np.concatenate(drawn)
     known = every[np.isfinite(every)]
-    if known.size and known.min() > 0 and known.max() / known.min() >= 2 * _DECADE:
+    if known.size and known.min() > 0 and known.max() / known.min() >= 2 * DECADE:
         panel.set_yscale("log")
     elif known.size and known.max() > 0:
         panel.set_ylim(0, 1.12 * known.max())
@@ -190,7 +127,7 @@ def _draw_curves(
 def _draw_map(
     panel: Axes,
     dataset: xr.Dataset,
-    scaled: list[_Scaled],
+    scaled: list[Scaled],
     name: str,
     title: str,
     factor: float,
@@ -205,7 +142,7 @@ def _draw_map(
         count = len(one.places)
         shown = range(0, count, -(-count // 10))
         texts = [
-            one.axis.text(one.axis.values[at]) if one.is_text else _number(one.places[at])
+            one.axis.text(one.axis.values[at]) if one.is_text else number_text(one.places[at])
             for at in shown
         ]
         getattr(panel, f"set_{which}ticks")(list(shown), texts)
@@ -220,7 +157,7 @@ def _draw_map(
     panel.set_title(title, fontsize="medium")
 
 
-def _draw_scatter(rows: Any, dataset: xr.Dataset, scaled: list[_Scaled], *, is_grid: bool) -> None:
+def _draw_scatter(rows: Any, dataset: xr.Dataset, scaled: list[Scaled], *, is_grid: bool) -> None:
     """Each estimate against each key, whatever the others are."""
     for row, last, (name, title, factor, unit) in zip(rows, (False, True), _DRAWN, strict=True):
         values = factor * dataset[name].to_numpy().reshape(-1)
@@ -236,7 +173,7 @@ def _draw_scatter(rows: Any, dataset: xr.Dataset, scaled: list[_Scaled], *, is_g
                 places, values, yerr=errors, fmt="o", ms=3.5, lw=0.8, color="black",
                 markerfacecolor="white", ecolor=_GREY,
             )  # fmt: skip
-            _prepare(panel, one, "x", narrow=True)
+            prepare(panel, one, "x", narrow=True)
             if not last:
                 panel.set_xlabel("")
         row[0].set_ylabel(f"{title}, {unit}")
@@ -249,7 +186,7 @@ def _draw_found(panel: Axes, dataset: xr.Dataset, axis: Axis) -> None:
     overall = dataset[f"overall_{statistic}"]
     percent = statistic in ("efficiency", "mfu")
     factor, unit = (100.0, "%") if percent else (1.0, overall.units if overall.units != "1" else "")
-    scaled = _scaled(axis)
+    scaled = scaled_of(axis)
     value, error = float(dataset.value) / scaled.factor, float(dataset.value_stderr) / scaled.factor
     ends = [float(dataset[f"value_{end}"]) / scaled.factor for end in ("low", "high")]
     panel.errorbar(
@@ -267,7 +204,7 @@ def _draw_found(panel: Axes, dataset: xr.Dataset, axis: Axis) -> None:
     panel.axvline(value, color=_RED, lw=1.2, label=f"{attrs['value_sense']} {axis.key}")
     if np.isfinite(ends).all() and ends[0] < ends[1]:
         panel.axvspan(*ends, color=_RED, alpha=0.2, lw=0, label="its 95 % interval")
-    _prepare(panel, scaled, "x")
+    prepare(panel, scaled, "x")
     name = statistic.replace("_", " ")
     panel.set_ylabel(f"{name}, {unit}" if unit else name)
     panel.legend(frameon=False, fontsize="small")

@@ -9,23 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mcsim.errors import Problem, ScenarioError
-from mcsim.laws import FloatArray
 from mcsim.results import UNITS, Axis
 from mcsim.scenario import Declared, Scenario, declared, places_of
 from mcsim.scenario.decode import written
-from mcsim.study.ranges import MOST_POINTS, Over, Range, first_of, read, refusal, span_of
+from mcsim.study.ranges import MOST_POINTS, Over, Range, first_of, read, refusal
+from mcsim.study.sound import require_apart, require_sound
+from mcsim.study.spread import choices_of, picker_of, spread
 
-METHODS = ("grid", "lhs", "sobol")
-
-_NOT_SWEPT = {
-    "name": "names the result and changes nothing",
-    "run.seed": "all points have the same, so that they differ by their keys alone; for more"
-    " clusters sweep with more run.replicates",
-    "run.target": "changes no result",
-}
 _TAKEN = (
     "point",
     "replicate",
@@ -107,16 +98,16 @@ def design(
     Raises ScenarioError, with all that is wrong with any point.
     """
     asked = {key: read(key, given) for key, given in over.items()}
-    _require_sound(asked, method, points, indices)
+    require_sound(asked, method, points, indices)
     base = _first(scenario, asked)
-    _require_apart(base, asked)
+    require_apart(base, asked)
     of_key = {key: about(base, key) for key in asked}
     if method == "grid":
-        choices = [_choices(key, values, of_key[key]) for key, values in asked.items()]
+        choices = [choices_of(key, values, of_key[key]) for key, values in asked.items()]
         found = list(itertools.islice(itertools.product(*choices), MOST_POINTS + 1))
     else:
-        cube = _spread(method, len(asked), points or 0, base.run.seed, indices)
-        pick = [_picker(key, values, of_key[key]) for key, values in asked.items()]
+        cube = spread(method, len(asked), points or 0, base.run.seed, indices)
+        pick = [picker_of(key, values, of_key[key]) for key, values in asked.items()]
         found = [tuple(p(float(u)) for p, u in zip(pick, row, strict=True)) for row in cube]
     if len(found) > MOST_POINTS:
         raise refusal(next(iter(asked)), f"a sweep has at most {MOST_POINTS:,} points")
@@ -132,39 +123,6 @@ def design(
     for key, column in zip(asked, columns, strict=True):
         axes.append(axis_of(key, of_key[key], column, [axis.name for axis in axes]))
     return Design(base, method, every, tuple(axes), indices)
-
-
-def _require_sound(
-    asked: Mapping[str, Over], method: str, points: int | None, indices: bool
-) -> None:
-    if method not in METHODS:
-        raise refusal("", f'method "{method}" is none of {", ".join(METHODS)}')
-    if not asked:
-        raise refusal("", "there is no key to sweep over; say for example link[*].bandwidth=1,2")
-    for key, values in asked.items():
-        if key in _NOT_SWEPT:
-            raise refusal(key, f"is not swept: {_NOT_SWEPT[key]}")
-        if values == ():
-            raise refusal(key, "has no values to sweep over")
-        if not isinstance(values, Range) and None in values:
-            raise refusal(key, "has the value None; only values that a file can hold are swept")
-        if isinstance(values, Range) and (values.count is None) == (method == "grid"):
-            ends = f"{values.low}..{values.high}"
-            how = "say how many values" if method == "grid" else f'"{method}" chooses the values'
-            raise refusal(key, f"{how}: {ends}{'/5' if method == 'grid' else ''}")
-    if (points is None) != (method == "grid"):
-        how = "a grid has as many points as values" if points else f'"{method}" needs a number'
-        raise refusal("", f"{how} of points (--points)" if not points else f"{how}; no --points")
-    if points is not None and not 1 <= points <= MOST_POINTS:
-        raise refusal(
-            "", f"{points} points (--points) must be at least 1 and at most {MOST_POINTS:,}"
-        )
-    if method == "sobol" and points and points & (points - 1):
-        near = 1 << points.bit_length()
-        message = f"{points} points (--points): Sobol's sequence is balanced for powers of two"
-        raise refusal("", f"{message}, as {near // 2} or {near}")
-    if indices and (method != "sobol" or any(not isinstance(one, Range) for one in asked.values())):
-        raise refusal("", 'indices need the method "sobol", and ranges of all keys')
 
 
 def _first(scenario: Scenario, asked: Mapping[str, Over]) -> Scenario:
@@ -183,20 +141,6 @@ def _first(scenario: Scenario, asked: Mapping[str, Over]) -> Scenario:
     raise ScenarioError("sweep", list(problems))
 
 
-def _require_apart(base: Scenario, asked: Mapping[str, Over]) -> None:
-    """Raise where two keys are the same, or one is inside the other."""
-    table = base.to_dict()
-    seen: dict[str, str] = {}
-    for key in asked:
-        for place in places_of(table, key):
-            for other, name in seen.items():
-                if (place + ".").startswith((other + ".", other + "[")) or other.startswith(
-                    (place + ".", place + "[")
-                ):
-                    raise refusal(key, f"is swept twice: {name} changes {place} too")
-        seen |= dict.fromkeys(places_of(table, key), key)
-
-
 def about(base: Scenario, key: str) -> Declared:
     """The key of a scenario, also where its table says nothing."""
     try:
@@ -204,44 +148,6 @@ def about(base: Scenario, key: str) -> Declared:
     except KeyError:
         # A table that says nothing is not there.
         return Declared(None, "table", None, "")
-
-
-def _choices(key: str, values: Over, about: Declared) -> Sequence[Any]:
-    if not isinstance(values, Range):
-        return values
-    assert values.count is not None
-    if not 2 <= values.count <= MOST_POINTS:
-        raise refusal(key, f"{values.count} values of a range: at least 2, at most {MOST_POINTS:,}")
-    return span_of(key, values, about).spaced(values.count)
-
-
-def _picker(key: str, values: Over, about: Declared) -> Any:
-    """From a number in [0, 1) to a value; of several given ones each has as large a part."""
-    if isinstance(values, Range):
-        return span_of(key, values, about).at
-    return lambda u: values[min(int(u * len(values)), len(values) - 1)]
-
-
-def _spread(method: str, keys: int, points: int, seed: int, indices: bool) -> FloatArray:
-    """Points in the unit cube, shape (points, keys), from the seed of the scenario.
-
-    For indices: of each point two, and each key of the second put into the first, one row after the
-    other as SALib's analyses have it (Saltelli et al., Computer Physics Communications 181, 2010).
-    """
-    from scipy.stats import qmc
-
-    chance = np.random.default_rng(seed)
-    if method == "lhs":
-        return np.asarray(qmc.LatinHypercube(keys, rng=chance).random(points))
-    if not indices:
-        return np.asarray(qmc.Sobol(keys, rng=chance).random(points))
-    pairs = np.asarray(qmc.Sobol(2 * keys, rng=chance).random(points))
-    one, other = pairs[:, :keys], pairs[:, keys:]
-    mixed = np.repeat(one[:, None], keys, axis=1)
-    every = np.arange(keys)
-    mixed[:, every, every] = other
-    rows = np.concatenate([one[:, None], mixed, other[:, None]], axis=1)
-    return np.asarray(rows.reshape(-1, keys))
 
 
 def _measured(base: Scenario, points: Sequence[Mapping[str, Any]]) -> list[list[Any]]:

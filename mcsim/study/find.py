@@ -118,6 +118,8 @@ class _Search:
             value = self.span.real(share)
             value = round(value) if self.span.whole else value
             finished = self._run(value)
+            if f"overall_{self._goal.statistic}" not in finished.variables:
+                raise refusal("", f"this scenario has no {self._goal.statistic}")
             mean, error = finished.estimate(f"overall_{self._goal.statistic}")
             self.tried[share] = Tried(value, mean, error, _away(finished, self._goal.statistic))
             if self._progress is not None:
