@@ -393,6 +393,8 @@ def test_sweeps_are_drawn(tmp_path, over, how):
         ]
         assert any(text.startswith(key) for text in texts)
     assert "mean step time, s" in labels
+    if "link[*].bandwidth" in over:
+        assert "link[*].bandwidth, GB/s" in labels
     assert "efficiency, %" in labels
     mcsim.write(found, tmp_path / "x.nc")
     for picture in (tmp_path / "x.png", tmp_path / "x.svg"):
