@@ -11,7 +11,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcsim.api import compare, explain, law, load, merge, open, report, run, verdict, warm_up
+    from mcsim.api import (
+        compare,
+        explain,
+        find,
+        law,
+        load,
+        merge,
+        open,
+        report,
+        run,
+        sweep,
+        verdict,
+        warm_up,
+    )
     from mcsim.errors import McsimError, ResultError, ScenarioError, SelfCheckWarning, WorkersError
     from mcsim.results import confidence_interval, write
     from mcsim.scenario import Scenario
@@ -26,12 +39,14 @@ __all__ = [
     "compare",
     "confidence_interval",
     "explain",
+    "find",
     "law",
     "load",
     "merge",
     "open",
     "report",
     "run",
+    "sweep",
     "verdict",
     "warm_up",
     "write",
@@ -47,12 +62,14 @@ _HOME = {
     "confidence_interval": "mcsim.results",
     "compare": "mcsim.api",
     "explain": "mcsim.api",
+    "find": "mcsim.api",
     "law": "mcsim.api",
     "load": "mcsim.api",
     "merge": "mcsim.api",
     "open": "mcsim.api",
     "report": "mcsim.api",
     "run": "mcsim.api",
+    "sweep": "mcsim.api",
     "verdict": "mcsim.api",
     "warm_up": "mcsim.api",
     "write": "mcsim.results",

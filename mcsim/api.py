@@ -63,18 +63,22 @@ def run(
 def merge(
     paths: Sequence[str | Path], output: str | Path | None = None, *, partial: bool = False
 ) -> xr.Dataset:
-    """The result of a run whose parts are in files, in any order, as `mcsim merge`.
+    """The result of a run, or a sweep, whose parts are in files, in any order, as `mcsim merge`.
 
     output: a file for it, which may be merged, or gone on from, as its parts. partial: whether some
     may be missing. Raises ResultError, with the names of the files, for one that is damaged, is of
     another run or holds steps that another holds; and for missing steps.
     """
     from mcsim.batch import merge as joined
-    from mcsim.results import check_output, label, only_writer, write
+    from mcsim.results import check_output, is_part_of_sweep, label, only_writer, write
 
     if isinstance(paths, str):
         raise TypeError(f"paths is the one name {paths!r}; give a list of names")
     files = [Path(path) for path in paths]
+    if files and is_part_of_sweep(files[0]):
+        from mcsim.study.sweep import merged
+
+        return merged(files, None if output is None else Path(output), partial=partial)
     if output is None:
         return label(joined(files, partial=partial))
     check_output(Path(output))
@@ -129,6 +133,66 @@ def compare(
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
     return compared(scenario, remedies, threads=threads, progress=progress)
+
+
+def sweep(
+    scenario: Scenario | str | Path,
+    over: Mapping[str, str | Sequence[object]],
+    *,
+    method: str = "grid",
+    points: int | None = None,
+    indices: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """The estimates of a scenario's runs with other values of some keys, on the same clusters.
+
+    over: by key path (`link[*].bandwidth` for all links at once) the values, as a file has them, or
+    text: `1,2,5`, or of numbers `1..9/5` (five values) and `1..100/5,log`. method: "grid", whose
+    dimensions are the keys; "lhs" (Latin hypercube) or "sobol", which spread so many `points` over
+    ranges `1..9`. indices: estimate Sobol indices, by `points` times two more runs than keys (extra
+    `salib`). progress: called with the steps done and all steps.
+    Result: `overall_...` and their errors over the keys, of each point with the bits of `run`.
+    Raises ScenarioError with all that is wrong with any point, before the first is run.
+    """
+    from mcsim.study import sweep as swept
+
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    return swept(
+        scenario,
+        over,
+        method=method,
+        points=points,
+        indices=indices,
+        threads=threads,
+        progress=progress,
+    )
+
+
+def find(
+    scenario: Scenario | str | Path,
+    key: str,
+    over: str,
+    reach: str,
+    target: str | float,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> xr.Dataset:
+    """The value of a key at which a statistic reaches a target, with its uncertainty.
+
+    over: the range to look in, as `100Gb/s..10Tb/s`, in which the statistic rises or falls
+    throughout. reach, target: as "efficiency", 0.5. All values are tried on the same clusters and
+    random numbers. Result: `value`, `value_stderr`, the 95 % interval `value_low` to `value_high`,
+    and what was tried; of whole numbers the least or largest that reaches the target.
+    Raises ScenarioError, and SimulationError where the target is not reached between the ends.
+    """
+    from mcsim.study.find import find as found
+
+    if not isinstance(scenario, Scenario):
+        scenario = load(scenario)
+    return found(scenario, key, over, reach, target, threads=threads, progress=progress)
 
 
 def verdict(

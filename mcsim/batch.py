@@ -16,6 +16,7 @@ from mcsim.engine import (
     Engine,
     FoundTarget,
     OverlapError,
+    SelfCheck,
     Span,
     Tally,
     accelerator_of,
@@ -71,6 +72,7 @@ def advance(
     shard: Shard | None = None,
     watch: Watch | None = None,
     target: str = "auto",
+    check: SelfCheck | None = None,
 ) -> Part:
     """Sample a scenario, or a shard of it.
 
@@ -79,7 +81,8 @@ def advance(
     done and the steps asked for. earlier: what is done already, of this scenario (see `going_on`).
     watch: is told what is done. The bits of the result do not depend on any of these.
     target: "cpu", "cuda" or "auto"; if that, what the scenario says. On a GPU last arrivals are the
-    same bit for bit, means over devices to 1e-6.
+    same bit for bit, means over devices to 1e-6. check: the comparison of the engines, where it was
+    made of the same devices already.
     Raises ScenarioError, SimulationError where times overflow, TargetError where the GPU is not
     there or fails, and WorkersError where workers are lost again and again. Warns with
     SelfCheckWarning where the two engines disagree.
@@ -96,8 +99,7 @@ def advance(
         message = "a run that goes on until this is reached cannot be divided into shards"
         raise scenario.error([Problem("run.target_relative_error", message)])
     engine = run.until_enough(progress=progress, blocks=blocks, watch=watch)
-    check = None
-    if blocks is None or 0 in blocks:
+    if check is None and (blocks is None or 0 in blocks):
         check = check_by_law(run.plan, engine, threads, crew)
         if check.outcome == "failed":
             warnings.warn(check.message, SelfCheckWarning, stacklevel=3)

@@ -27,13 +27,24 @@ ALLOWED = {
     ),
     "engine": ({"errors", "laws", "model", "threads"}, {"numpy", "numba"}),
     "results": (
-        {"errors", "units", "laws", "scenario", "model", "engine", "signature", "tables"},
+        {
+            "errors",
+            "units",
+            "laws",
+            "scenario",
+            "model",
+            "engine",
+            "signature",
+            "suggest",
+            "tables",
+        },
         {"numpy", "scipy", "xarray", "netCDF4", "matplotlib"},
     ),
     "executors": ({"errors"}, {"distributed", "mpi4py"}),
     "batch": ({"errors", "scenario", "model", "engine", "results", "threads"}, set()),
     "study": (
         {
+            "batch",
             "catalogue",
             "errors",
             "laws",
@@ -43,8 +54,9 @@ ALLOWED = {
             "results",
             "suggest",
             "threads",
+            "units",
         },
-        {"numpy", "xarray"},
+        {"numpy", "scipy", "xarray", "SALib"},
     ),
     "api": (
         {"errors", "scenario", "model", "engine", "results", "batch", "study", "signature"},

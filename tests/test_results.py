@@ -377,7 +377,7 @@ def test_a_reader_that_has_the_file_open_keeps_it(dataset, tmp_path):
         assert found.sizes["replicate"] == 1
 
 
-@pytest.mark.parametrize("fails", ["netcdf._write_netcdf", "files._sync", "netcdf._check"])
+@pytest.mark.parametrize("fails", ["netcdf.write_netcdf", "files._sync", "netcdf._check"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
     dataset, tmp_path, monkeypatch, fails
 ):

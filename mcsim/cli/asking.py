@@ -109,15 +109,14 @@ def complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
         raise Failure(f"mcsim: {file}: cannot be read: {error}", FAILED) from None
 
 
-def require_own_kind(output: Path, dimension: str) -> None:
-    """Fail where a file is a result of another kind than those over a dimension, which would be
-    lost."""
+def require_own_kind(output: Path, kind: str) -> None:
+    """Fail where a file is a result of another kind, which would be lost."""
     from mcsim.api import open as open_result
+    from mcsim.results import kind_of
 
     if not output.exists() or output.stat().st_size == 0:
         return
     with open_result(output) as there:
-        if dimension not in there.sizes:
-            kind = "another study" if {"cause", "remedy", "use"} & set(there.sizes) else "a run"
-            message = f"mcsim: {output}: is the result of {kind}; it is not replaced"
+        if kind_of(there) != kind:
+            message = f"mcsim: {output}: is the result of a {kind_of(there)}; it is not replaced"
             raise Failure(message, USAGE)

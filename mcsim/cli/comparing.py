@@ -57,7 +57,7 @@ def compare(
     asked = scenario_of(scenario, settings, seed, engine)
     if output is not None:
         as_usage(check_output, output)
-        require_own_kind(output, "remedy")
+        require_own_kind(output, "comparison")
     names = list(remedies) or list(applicable(asked))
     if not force:
         each = 1 / (len(names) + 1)

@@ -201,15 +201,28 @@ def _require_room(scenario: Scenario, paths: list[Path], who: Hands, shards: int
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Result file.")
 @click.option("--partial", is_flag=True, help="Also where parts are missing, to be merged later.")
 def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
-    """Join the parts of a run, in any order, into the result of the whole.
+    """Join the parts of a run, or of a sweep, in any order, into the result of the whole.
 
-    FILES are what `mcsim run --shard` wrote, or other merges. They have to be of one run, of which
-    nothing may be there twice; the result has the bits of a run that was not divided.
+    FILES are what `mcsim run --shard`, or `mcsim sweep --shard`, wrote, or other merges. They have
+    to be of one run, of which nothing may be there twice; the result has the bits of a run that was
+    not divided.
     """
     from mcsim.batch import merge as merge_files
-    from mcsim.results import check_output, label, only_writer, summarise, write
+    from mcsim.results import (
+        check_output,
+        is_part_of_sweep,
+        label,
+        only_writer,
+        summarise,
+        write,
+    )
 
     as_usage(check_output, output)
+    if is_part_of_sweep(files[0]):
+        from mcsim.cli.sweep_files import merge_sweeps
+
+        merge_sweeps(files, output, partial=partial)
+        return
     with only_writer(output):
         whole = as_usage(lambda: merge_files(files, partial=partial))
         dataset = label(whole)

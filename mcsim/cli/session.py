@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mcsim.cli.saying import FAILED
 
 if TYPE_CHECKING:
-    from mcsim.results import Checkpoints, Part
+    from mcsim.results import CheckpointFiles
 
 STOPPED = 85
 """The exit code of a run that a signal ended: run it again, with --resume, and it goes on."""
@@ -26,18 +26,26 @@ _MOST_SAVING = 0.01
 """The share of a run's time that writing checkpoints may take."""
 
 
+class Done(Protocol):
+    """What is done of a run, or of a sweep."""
+
+    @property
+    def steps(self) -> int:
+        """How many: where they are as many as at the last checkpoint, it need not be written."""
+
+
 class Session:
     """Writes checkpoints beside the result of a run, now and then and when a signal ends it.
 
     every: s, between checkpoints; longer where writing one takes long; 0: only at a signal. A
     second signal ends the run without waiting for anything; but batch systems may send the first
-    one twice at once.
+    one twice at once. most_saving: the share of the time that writing may take.
     """
 
-    def __init__(self, every: float) -> None:
-        self._every = every
+    def __init__(self, every: float, most_saving: float = _MOST_SAVING) -> None:
+        self._every, self._most_saving = every, most_saving
         self._exit: Callable[[int], object] = os._exit
-        self._checkpoints: Checkpoints | None = None
+        self._checkpoints: CheckpointFiles[Any] | None = None
         self._saving = False
         self._ending: float | None = None
         for number in _SIGNALS:
@@ -49,14 +57,14 @@ class Session:
         """From now on, end the process by this, given the exit code."""
         self._exit = leave
 
-    def begin(self, checkpoints: Checkpoints, resumed: Part | None) -> None:
+    def begin(self, checkpoints: CheckpointFiles[Any], resumed: Done | None) -> None:
         """From now on, save here. resumed: what is saved already."""
         self._checkpoints = checkpoints
-        self._done: Callable[[], Part] | None = None
-        self._saved = None if resumed is None else resumed.tally.steps
+        self._done: Callable[[], Done] | None = None
+        self._saved = None if resumed is None else resumed.steps
         self._written, self._pause = time.monotonic(), self._every
 
-    def watch(self, done: Callable[[], Part]) -> None:
+    def watch(self, done: Callable[[], Done]) -> None:
         """Take notice of what is done, and write it down where the time has come."""
         self._done = done
         if self._every and time.monotonic() - self._written >= self._pause:
@@ -73,17 +81,17 @@ class Session:
         if self._checkpoints is None or self._done is None:
             return
         part = self._done()
-        if part.tally.steps == self._saved:
+        if part.steps == self._saved:
             return
         self._saving = True
         start = time.monotonic()
         try:
             self._checkpoints.save(part)
-            self._saved = part.tally.steps
+            self._saved = part.steps
         except ResultError as error:
             _say(f"mcsim: no checkpoint: {error}")
         self._written = time.monotonic()
-        self._pause = max(self._every, (self._written - start) / _MOST_SAVING)
+        self._pause = max(self._every, (self._written - start) / self._most_saving)
         self._saving = False
         if self._ending is not None:
             self._leave()

@@ -17,6 +17,7 @@ from mcsim.cli.asking import (
 )
 from mcsim.cli.comparing import compare
 from mcsim.cli.saying import say
+from mcsim.cli.sweeping import sweep
 from mcsim.cli.verdicts import verdict
 
 
@@ -49,7 +50,7 @@ def explain(
     asked = scenario_of(scenario, settings, seed, engine)
     if output is not None:
         as_usage(check_output, output)
-        require_own_kind(output, "cause")
+        require_own_kind(output, "explanation")
     if not force:
         causes = Disturbances(asked)
         # Where each device is a replica, who is last does not depend on the network.
@@ -65,4 +66,4 @@ def explain(
     click.echo(summarise(dataset))
 
 
-STUDIES = (explain, compare, verdict)
+STUDIES = (explain, compare, sweep, verdict)

@@ -76,7 +76,7 @@ def verdict(
         require_remedies(asked, remedies)
     if output is not None:
         as_usage(check_output, output)
-        require_own_kind(output, "use")
+        require_own_kind(output, "verdict")
     with ExitStack() as stack:
         said = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always", SelfCheckWarning)

@@ -44,10 +44,13 @@ def draws(plan: Plan) -> int:
     return plan.draws * plan.steps * plan.replicates
 
 
-def seconds(plan: Plan, threads: int) -> float:
-    """Expected wall time of a run on so many threads, once the kernels are compiled."""
+def seconds(plan: Plan, threads: int, *, start: float = _START_SECONDS) -> float:
+    """Expected wall time of a run on so many threads, once the kernels are compiled.
+
+    start: s, until it begins; 0 for one of many runs of a process.
+    """
     alone = plan.steps * plan.replicates * _SECONDS_ALONE_PER_STEP
-    return _START_SECONDS + cpu_seconds(plan, choose(plan).engine) / threads + alone + _check(plan)
+    return start + cpu_seconds(plan, choose(plan).engine) / threads + alone + _check(plan)
 
 
 def _check(plan: Plan) -> float:

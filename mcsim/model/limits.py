@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +47,26 @@ def beyond(
         yield (
             f"it would take about {show(duration, 'time')} on {threads} thread(s), which is more"
             " than a day; take fewer steps or devices, or divide it into shards"
+        )
+
+
+def beyond_together(plans: Iterable[Plan], threads: int) -> Iterator[str]:
+    """What of runs one after the other is more than there is: of the largest, and of all."""
+    count, duration, needed = 0, 0.0, 0.0
+    for plan in plans:
+        count += 1
+        duration += seconds(plan, threads, start=0.0)
+        needed = max(needed, memory(plan, 1))
+    there = memory_there()
+    if needed > there:
+        yield (
+            f"the largest of {count:,} runs needs about {show(needed, 'data')} of memory, and this"
+            f" machine has {show(there, 'data')}; take fewer devices or replicates"
+        )
+    if duration > _DAY:
+        yield (
+            f"{count:,} runs would take about {show(duration, 'time')} on {threads} thread(s),"
+            " which is more than a day; take fewer points or steps, or divide them into shards"
         )
 
 

@@ -46,7 +46,7 @@ def write(dataset: xr.Dataset, path: str | Path, part: Part | None = None) -> No
     size = dataset.nbytes
     try:
         with replacing(path) as temporary:
-            _write_netcdf(dataset, temporary)
+            write_netcdf(dataset, temporary)
             _check(dataset, temporary)
             if part is not None:
                 sums.append(part, temporary)
@@ -58,7 +58,8 @@ def write(dataset: xr.Dataset, path: str | Path, part: Part | None = None) -> No
         ) from error
 
 
-def _write_netcdf(dataset: xr.Dataset, path: Path) -> None:
+def write_netcdf(dataset: xr.Dataset, path: Path) -> None:
+    """Write a Dataset into a new file, as it comes: `write` is for results."""
     packed: dict[str, object] = {"zlib": True, "shuffle": True, "complevel": 4}
     encoding = {
         str(name): {**(packed if variable.ndim and variable.dtype.kind != "U" else {})}

@@ -61,6 +61,11 @@ class Part:
         return self.tally.plan
 
     @property
+    def steps(self) -> int:
+        """How many are done, of all clusters."""
+        return self.tally.steps
+
+    @property
     def is_complete(self) -> bool:
         """Whether a result can be made of it."""
         return self.check is not None and self.tally.is_complete

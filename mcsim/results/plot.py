@@ -14,6 +14,7 @@ import xarray as xr
 
 from mcsim.errors import ResultError
 from mcsim.results.files import replacing
+from mcsim.results.kinds import kind_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,18 +40,23 @@ def figure_of(dataset: xr.Dataset) -> Figure:
 
     Raises ResultError for what has none.
     """
-    if "piece" in dataset.sizes:
+    kind = kind_of(dataset)
+    if kind == "part":
         raise ResultError("a part of a run is not drawn; `mcsim merge` joins it with the others")
-    if "use" in dataset.sizes:
+    if kind == "verdict":
         raise ResultError("a verdict has no picture; `mcsim show` prints it")
-    if "cause" in dataset.sizes:
+    if kind == "explanation":
         from mcsim.results.plot_explained import draw_explanation
 
         return draw_explanation(dataset)
-    if "remedy" in dataset.sizes:
+    if kind == "comparison":
         from mcsim.results.plot_compared import draw_comparison
 
         return draw_comparison(dataset)
+    if kind != "run":
+        from mcsim.results import plot_sweep
+
+        return plot_sweep.figure_of(dataset)
     from mcsim.results.plot_run import draw_run
 
     return draw_run(dataset)

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.engine.histogram import quantile_of
+from mcsim.results.kinds import kind_of
 from mcsim.tables import Paragraphs, Table
 from mcsim.units import show
 
@@ -23,20 +24,25 @@ def summarise(dataset: xr.Dataset) -> str:
 
 def paragraphs(dataset: xr.Dataset) -> Paragraphs:
     """The summary of a result part by part: sentences, and tables as data."""
-    if "piece" in dataset.sizes:
+    kind = kind_of(dataset)
+    if kind == "part":
         return _pieces(dataset)
-    if "cause" in dataset.sizes:
+    if kind == "explanation":
         from mcsim.results.explained import summarise_explanation
 
         return summarise_explanation(dataset)
-    if "use" in dataset.sizes:
+    if kind == "verdict":
         from mcsim.results.story import summarise_verdict
 
         return summarise_verdict(dataset)
-    if "remedy" in dataset.sizes:
+    if kind == "comparison":
         from mcsim.results.compared import summarise_comparison
 
         return summarise_comparison(dataset)
+    if kind != "run":
+        from mcsim.results.sweep_table import summarise_study
+
+        return [summarise_study(dataset)]
     parts = [_head(dataset), *_causes(dataset), _spread(dataset), _groups(dataset)]
     if "stage" in dataset.sizes:
         parts.append(_stages(dataset))

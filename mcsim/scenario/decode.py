@@ -36,11 +36,12 @@ def listing(words: Iterable[str]) -> str:
 
 def shown(value: object) -> str:
     """A value as its TOML would show it, on one line, cut where it is long."""
-    text = _written(value)
+    text = written(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
+    """A value as its TOML would show it, on one line."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -53,10 +54,10 @@ def _written(value: object) -> str:
         case str():
             return f'"{value}"' if value.isprintable() else json.dumps(value)
         case Mapping():
-            pairs = (f"{quoted(str(key))} = {_written(item)}" for key, item in value.items())
+            pairs = (f"{quoted(str(key))} = {written(item)}" for key, item in value.items())
             return f"{{ {', '.join(pairs)} }}" if value else "{}"
         case list() | tuple():
-            return f"[{', '.join(_written(item) for item in value)}]"
+            return f"[{', '.join(written(item) for item in value)}]"
         case dt.date() | dt.time():
             return str(value)
     return repr(value)

@@ -72,7 +72,7 @@ def parse_scenario(
     except ScenarioError as error:
         problems = [replace(one, setting=said.get(one.path)) for one in error.problems]
         raise ScenarioError(source, problems) from None
-    origin = Origin(source, lines, dict(zip(changed, said.values(), strict=True)))
+    origin = Origin(source, lines, {place: said[path] for place, path in changed.items()})
     try:
         scenario = Scenario.from_dict(table, directory=directory)
     except ScenarioError as error:

@@ -10,23 +10,26 @@ from typing import Any
 from mcsim.errors import Problem, ScenarioError
 from mcsim.fields import Spec
 from mcsim.scenario.decode import specs_of
-from mcsim.scenario.paths import join, quoted, split
+from mcsim.scenario.paths import EVERY, join, quoted, split
 from mcsim.suggest import did_you_mean
 
 
-def assign(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def assign(
+    raw: Mapping[str, Any], changes: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """A copy of `raw` in which each path of `changes` holds the new value, and those places.
 
     The values are checked later, when the table is decoded; None takes the key away. A place is
-    the path with names of tables replaced by their numbers, as problems have it.
+    the path with names of tables replaced by their numbers, as problems have it; `[*]` stands for
+    each table of an array. Of each place the path that led there is given.
     Raises ScenarioError with every path that leads nowhere.
     """
     root: dict[str, Any] = copy.deepcopy(dict(raw))
-    places: list[str] = []
+    places: dict[str, str] = {}
     problems: list[Problem] = []
     for path, value in changes.items():
         try:
-            places.append(_put(root, path, value))
+            places |= dict.fromkeys(_put(root, "", split(path), path, value), path)
         except ScenarioError as error:
             problems += error.problems
     if problems:
@@ -34,30 +37,48 @@ def assign(raw: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[dict[str
     return root, places
 
 
-def _put(root: dict[str, Any], path: str, value: Any) -> str:
-    here: Any = root
-    place = ""
-    parts = split(path)
-    for depth, part in enumerate(parts):
-        key: str | int
-        if isinstance(here, list):
-            key = _index(here, part, path)
-            place = f"{place}[{key}]"
-        elif isinstance(here, dict) and isinstance(part, str):
-            key = part
-            place = join(place, quoted(part))
-            if value is None and key not in here:
-                break
-        else:
-            kind = "an array" if isinstance(part, int) else "a table"
-            raise ScenarioError("", [Problem(path, f"{place} is not {kind}")])
-        if depth < len(parts) - 1:
-            here = here.setdefault(key, {}) if isinstance(here, dict) else here[key]
-        elif value is None:
-            del here[key]
-        else:
-            here[key] = value
-    return place
+def places_of(raw: Mapping[str, Any], path: str) -> list[str]:
+    """The places that a path leads to, as `assign` calls them. Raises ScenarioError."""
+    return list(assign(raw, {path: True})[1])
+
+
+def _put(here: Any, place: str, parts: Sequence[str | int], path: str, value: Any) -> list[str]:
+    """Put a value where `parts` lead from a table or an array, which is at `place`."""
+    part, *inner = parts
+    if isinstance(here, list):
+        if part == EVERY and not here:
+            raise ScenarioError("", [Problem(path, f"{place} has no tables")])
+        numbers = range(len(here)) if part == EVERY else [_index(here, part, path)]
+        places = []
+        # From the end: what is taken away moves what follows.
+        for number in reversed(numbers):
+            there = f"{place}[{number}]"
+            places.append(_set(here, number, there, inner, path, value))
+        return [one for some in reversed(places) for one in some]
+    if not isinstance(here, dict) or not isinstance(part, str):
+        kind = "an array" if isinstance(part, int) else "a table"
+        raise ScenarioError("", [Problem(path, f"{place or 'a scenario'} is not {kind}")])
+    there = join(place, quoted(part))
+    if part not in here:
+        if value is None:
+            return [there]
+        if inner:
+            here[part] = {}
+    return _set(here, part, there, inner, path, value)
+
+
+def _set(
+    here: Any, key: Any, place: str, inner: Sequence[str | int], path: str, value: Any
+) -> list[str]:
+    """Put a value at `inner` of what a table or an array holds under a key, or there itself."""
+    if inner:
+        return _put(here[key], place, inner, path, value)
+    if value is None:
+        del here[key]
+    else:
+        # A copy: with `[*]` several tables get it, of which one may be changed further.
+        here[key] = copy.deepcopy(value)
+    return [place]
 
 
 def _index(tables: Sequence[Any], part: str | int, path: str) -> int:

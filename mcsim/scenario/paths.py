@@ -1,4 +1,7 @@
-"""Key paths such as `fleet[2].jitter.step.alpha`: how problems and `--set` name places."""
+"""Key paths such as `fleet[2].jitter.step.alpha`: how problems and `--set` name places.
+
+`link[*].age` means the key of every table of an array.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from mcsim.errors import Problem, ScenarioError
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SEGMENT = re.compile(
-    r'(?:("(?:[^"\\]|\\.)*")|([^.\[\]"]+))((?:\[[0-9]{1,9}\])*)(?:\.|\Z)', re.DOTALL
+    r'(?:("(?:[^"\\]|\\.)*")|([^.\[\]"]+))((?:\[(?:[0-9]{1,9}|\*)\])*)(?:\.|\Z)', re.DOTALL
 )
+
+EVERY = -1
+"""The number that stands for all tables of an array."""
 
 
 def join(path: str, inner: str) -> str:
@@ -28,6 +34,8 @@ def quoted(key: str) -> str:
 def split(path: str) -> list[str | int]:
     """`fleet[2].jitter` as ["fleet", 2, "jitter"]; a key with a dot or bracket is quoted.
 
+    `*`, in brackets or as a key that is not quoted, becomes EVERY.
+
     Raises ScenarioError, naming the path, where it is none.
     """
     parts: list[str | int] = []
@@ -37,8 +45,12 @@ def split(path: str) -> list[str | int]:
             match = _SEGMENT.match(path, at)
             if match is None:
                 break
-            parts.append(match[2] if match[1] is None else json.loads(match[1], strict=False))
-            parts.extend(int(index) for index in re.findall("[0-9]+", match[3]))
+            if match[1] is None:
+                parts.append(EVERY if match[2] == "*" else match[2])
+            else:
+                parts.append(json.loads(match[1], strict=False))
+            indices = re.findall(r"[0-9]+|\*", match[3])
+            parts.extend(EVERY if index == "*" else int(index) for index in indices)
             at = match.end()
     except json.JSONDecodeError:
         parts = []
