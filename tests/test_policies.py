@@ -10,7 +10,7 @@ from scipy.special import betaincinv, ndtri
 
 import mcsim
 from mcsim.engine import cluster as clusters
-from mcsim.engine import simulate
+from mcsim.engine import engine_of, simulate
 from mcsim.engine.clocks import ClockEngine
 from mcsim.engine.sampled import sample_steps, start_of
 from mcsim.engine.shared import shared_factors
@@ -118,6 +118,7 @@ CASES = {
         [fleet(1_500, step=LOGNORMAL), fleet(1_500, "b", step=LOGNORMAL)],
         {"jitter": {"slow_site": SLOW, "daily": {"amplitude": 0.3, "period": "20 s"}}},
     ),
+    "a site too late": ([fleet(2_000, step=LOGNORMAL), fleet(20, "b", 9.0, step=ATOMS)], {}),
     "a slow site": ([fleet(2_000, step=LOGNORMAL), fleet(20, "b", 3.0, step=LOGNORMAL)], {}),
 }
 
@@ -143,7 +144,7 @@ def cut_by_hand(plan, cluster, step):
         ready[site], culprit[site] = min(time, timeout), (group, device)
     groups = range(len(plan.groups))
     busy = [np.mean([min(one[0], cut) for one in every if one[3] == index]) for index in groups]
-    return ready, culprit, busy, lost / len(every)
+    return ready, culprit, busy, lost / len(every), accepted[-1][2]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -166,12 +167,14 @@ def test_the_cut_is_that_of_all_devices_looked_at(case, policy, monkeypatch):
     monkeypatch.setattr(clusters, "KEPT", (np.inf,))
     whole = sample_steps(cluster_of(plan), 7, count)
     for row in range(count):
-        ready, culprit, busy, lost = cut_by_hand(plan, cluster, 7 + row)
+        ready, culprit, busy, lost, last_site = cut_by_hand(plan, cluster, 7 + row)
         np.testing.assert_allclose(found.ready[row], ready, rtol=1e-14)
         np.testing.assert_allclose(whole.busy[row], busy, rtol=1e-12)
         for site, (group, device) in culprit.items():
             assert (found.culprit[row, site], found.device[row, site]) == (group, device)
         assert found.lost[row] == pytest.approx(lost)
+        if policy == "backup":
+            assert found.last_site[row] == last_site
     # Means over devices take the expected time of those that are not looked at.
     error = 0.2 / np.sqrt(count * np.array([group.count for group in plan.groups]))
     assert np.all(np.abs((found.busy - whole.busy).mean(axis=0)) < 5 * error)
@@ -577,3 +580,88 @@ def test_what_updates_take_on_a_network_is_refused():
     with pytest.raises(mcsim.ScenarioError, match=r"sync\.policy.*take workload\.gradient"):
         mcsim.run(stale(asked, 3))
     assert same(mcsim.run(stale(asked, 0)), mcsim.run(asked))
+
+
+# Replicas of several devices.
+
+
+MODEL = {
+    "parameters": 1e9,
+    "layers": 24,
+    "hidden": 2048,
+    "sequence": 2048,
+    "batch": 2**21,
+    "mfu": 0.5,
+    "active_parameters": 5e8,
+    "experts": 8,
+    "experts_per_token": 2,
+}
+
+
+def divided(*groups, steps=40, **parallel):
+    asked = scenario(
+        *groups,
+        steps=steps,
+        keep="steps",
+        site=SITES[:2],
+        link=LINKS[:1],
+        network=NETWORK["network"],
+        workload={"gradient": "1 GB", "parallel": parallel},
+    )
+    return asked.replace({"jitter.slow_site": SLOW})
+
+
+def test_one_device_a_replica_is_cut_as_without_division():
+    groups = fleet(60, step=LOGNORMAL, slow=SLOW), fleet(50, "b", step=LOGNORMAL, correlation=0.5)
+    asked = divided(*groups)
+    plain = asked.replace({"workload.parallel": None, "workload.overlap": 0})
+    for k in (110, 100, 3):
+        one, other = (mcsim.run(with_policy(each, "backup", wait_for=k)) for each in (asked, plain))
+        np.testing.assert_allclose(times(one), times(other), rtol=1e-9)
+        np.testing.assert_allclose(one.device_time_mean, other.device_time_mean, rtol=2e-2)
+        np.testing.assert_array_equal(one.straggler_share, other.straggler_share)
+        if k < 110:
+            assert one.samples_lost.item() == other.samples_lost.item()
+            assert one.samples_lost.item() == pytest.approx(1 - k / 110)
+
+
+@pytest.mark.parametrize("expert", [1, 2])
+def test_the_first_replicas_are_the_first_to_end(expert):
+    group = {"devices_per_node": 4, "jitter": {"step": LOGNORMAL, "operation": LOGNORMAL}}
+    asked = divided(fleet(32) | group, fleet(32, "b") | group, tensor=2, pipeline=2, microbatches=3)
+    if expert > 1:
+        asked = asked.replace(
+            {"workload.parallel.expert": expert, "workload.model": MODEL, "workload.gradient": None}
+        )
+    last = None
+    for k in range(16, 0, -4):
+        one = with_policy(asked, "backup", wait_for=k)
+        found = mcsim.run(one)
+        here = times(found)[0]
+        if last is None:
+            assert same(found, mcsim.run(asked))
+        else:
+            assert np.all(here <= last)
+            assert np.any(here < last)
+            assert found.samples_lost.item() == 1 - k / 16
+            assert np.all(np.isfinite(found.site_compute_time_mean))
+            assert np.all(np.isfinite(found.component_time_mean))
+        last = here
+        # Without a gradient it is the order statistic of their ends.
+        free = one.replace({"workload.gradient": None, "jitter": None})
+        if expert > 1:
+            continue
+        plan = lower(free)
+        replicate = engine_of("sampled", plan).draw(0)
+        ends = [
+            np.sort(replicate._pass(replicate._times(step, 0, [None, None])[0]).end.max(axis=1))
+            for step in range(40)
+        ]
+        expected = [one[k - 1] for one in ends]
+        np.testing.assert_allclose(times(mcsim.run(free))[0], expected, rtol=1e-12)
+
+
+def test_replicas_that_share_experts_are_waited_for_together():
+    asked = divided(fleet(8), fleet(8, "b"), expert=4)
+    with pytest.raises(mcsim.ScenarioError, match=r"6 is no multiple of 4, .* take 8"):
+        with_policy(asked, "backup", wait_for=6)

@@ -222,6 +222,12 @@ def _sync_faults(
         if sync.wait_for > replicas:
             message = f"{sync.wait_for:,} is above {replicas:,}, the replicas that there are"
             yield "sync.wait_for", f"{message}; take at most that"
+        elif divided and parallel.expert not in (None, UNREADABLE):
+            over = sync.wait_for % parallel.expert
+            if over:
+                message = f"{sync.wait_for:,} is no multiple of {parallel.expert:,}, the replicas"
+                more = sync.wait_for + parallel.expert - over
+                yield "sync.wait_for", f"{message} that share experts; take {more:,}"
 
 
 def _table(part: Any) -> dict[str, Any]:
