@@ -9,14 +9,17 @@ from scipy.integrate import quad
 from scipy.special import betaincinv, ndtri
 
 import mcsim
+from mcsim.batch import Shard, advance, merge
 from mcsim.engine import cluster as clusters
-from mcsim.engine import engine_of, simulate
+from mcsim.engine import cutoff, engine_of, simulate
 from mcsim.engine.clocks import ClockEngine
+from mcsim.engine.cutoff import arrival_before
 from mcsim.engine.sampled import sample_steps, start_of
 from mcsim.engine.shared import shared_factors
+from mcsim.errors import SimulationError
 from mcsim.model import lower
 from mcsim.model.estimate import explain
-from mcsim.results import summarise
+from mcsim.results import label, summarise, write
 
 EXPONENTIAL = {"law": "exponential", "mean": 1}
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.1}
@@ -551,9 +554,9 @@ def test_a_larger_bound_never_makes_an_update_later():
 
 def test_nobody_who_waits_for_nobody_loses_anything():
     # Renewals of an exponential law are a Poisson process: exactly one update a second and replica.
-    asked = alone(fleet(40, step=EXPONENTIAL), steps=2_000).replace({"run.replicates": 8})
+    asked = alone(fleet(40, step=EXPONENTIAL), steps=500).replace({"run.replicates": 8})
     found, error = mean(mcsim.run(stale(asked, None)), "update_rate")
-    assert abs(found - 40) < 5 * 40 / np.sqrt(40 * 2_000 * 8)
+    assert abs(found - 40) < 5 * 40 / np.sqrt(40 * 500 * 8)
     assert error > 0
     # Unequal ones: the sum of their rates, where under a bound all have that of the slowest.
     unequal = alone(fleet(3), fleet(2, compute=2.0), steps=400)
@@ -665,3 +668,83 @@ def test_replicas_that_share_experts_are_waited_for_together():
     asked = divided(fleet(8), fleet(8, "b"), expert=4)
     with pytest.raises(mcsim.ScenarioError, match=r"6 is no multiple of 4, .* take 8"):
         with_policy(asked, "backup", wait_for=6)
+
+
+# What is done with results of any policy.
+
+POLICIES = {
+    "backup": {"wait_for": 110},
+    "timeout": {"timeout": 1.2},
+    "quorum": {"inner_steps": 2, "quorum": 2, "grace": 0.01},
+    "async": {},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_shards_and_longer_runs_are_the_whole(policy, tmp_path):
+    asked = with_policy(at_sites(*THREE, steps=2_100, replicates=2), policy, **POLICIES[policy])
+    if policy == "async":
+        asked = asked.replace({"workload.gradient": None, "run.replicates": 1})
+    whole = advance(asked)
+    parts = [advance(asked, shard=Shard(number, 2)) for number in (2, 1)]
+    files = []
+    for number, part in enumerate(parts):
+        write(label(part), tmp_path / f"{number}.nc", part)
+        files.append(tmp_path / f"{number}.nc")
+    assert label(merge(files)).equals(label(whole))
+    half = advance(asked.replace({"run.steps": 1_030}))
+    assert label(advance(asked, earlier=half)).equals(label(whole))
+
+
+def test_what_a_step_loses_to_each_cause_adds_up_under_a_policy():
+    asked = at_sites(*THREE, steps=20)
+    one = with_policy(asked, "backup", wait_for=100)
+    causes = mcsim.explain(one)
+    total = causes.overall_shapley_time.sum() + causes.ideal_step_time
+    whole = float(mcsim.run(one).overall_step_time_mean)
+    assert float(total) == pytest.approx(whole, rel=1e-12)
+    rounds = with_policy(asked.replace({"run.engine": "auto"}), "hierarchical", inner_steps=3)
+    causes = mcsim.explain(rounds)
+    total = causes.overall_shapley_time.sum() + causes.ideal_step_time
+    whole = float(mcsim.run(rounds.replace({"run.engine": "sampled"})).overall_step_time_mean)
+    assert float(total) == pytest.approx(whole, rel=1e-12)
+    with pytest.raises(mcsim.ScenarioError, match=r"sync\.policy: .async.*cannot be explained"):
+        mcsim.explain(with_policy(alone(fleet(9), steps=5), "async"))
+    with pytest.raises(mcsim.ScenarioError, match="only the law of a full barrier is tabulated"):
+        mcsim.law(one)
+
+
+# Faults put in on purpose, which the closed forms above must see.
+
+
+def test_one_replica_more_or_less_is_seen(monkeypatch):
+    asked = with_policy(alone(fleet(100, step=EXPONENTIAL), steps=20_000), "backup", wait_for=98)
+    expected = (1 / np.arange(3, 101)).sum()
+
+    def is_off():
+        found, error = mean(mcsim.run(asked))
+        return abs(found - expected) > 5 * error
+
+    assert not is_off()
+    for more in (-1, 1):
+        monkeypatch.setattr(
+            cutoff,
+            "arrival_before",
+            lambda bounds, time, draw, spare, more=more: arrival_before(
+                bounds, time, draw, spare + more
+            ),
+        )
+        assert is_off()
+
+
+def test_too_few_candidates_are_seen(monkeypatch):
+    asked = with_policy(alone(fleet(3_000, step=LOGNORMAL), steps=50), "backup", wait_for=2_900)
+    plan = lower(asked)
+    right = sample_steps(cluster_of(plan), 0, 50)
+    # In half of the steps too few: they are looked at again, or do not end.
+    monkeypatch.setattr(clusters, "kept_at", lambda depth, cutoff: 101.0 + depth * 1e9)
+    again = sample_steps(cluster_of(plan), 0, 50)
+    np.testing.assert_array_equal(again.time, right.time)
+    monkeypatch.setattr(cutoff, "_is_above", lambda level, factor, time, draw: factor > 0)
+    with pytest.raises(SimulationError, match="-inf"):
+        sample_steps(cluster_of(plan), 0, 50)

@@ -54,6 +54,9 @@ class Disturbances:
         if self.plan.division is not None:
             message = "a model that is divided among devices cannot be explained yet"
             raise scenario.error([Problem("workload.parallel", message)])
+        if self.plan.stale is not None:
+            message = f'"{scenario.sync.policy}": steps that remember all before them cannot be'
+            raise scenario.error([Problem("sync.policy", f"{message} explained yet")])
         if self.plan.engine == "exact" or scenario.run.target == "cuda":
             key = "engine" if self.plan.engine == "exact" else "target"
             message = "explain samples, on the processor; take this away"
