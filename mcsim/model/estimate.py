@@ -46,6 +46,9 @@ def draws(plan: Plan) -> int:
 def seconds(plan: Plan, threads: int) -> float:
     """Expected wall time of a run on so many threads, once the kernels are compiled."""
     alone = plan.steps * plan.replicates * _SECONDS_ALONE_PER_STEP
+    if plan.stale is not None:
+        # Of a cluster each step needs the one before.
+        threads = min(threads, plan.replicates)
     return _START_SECONDS + cpu_seconds(plan, choose(plan).engine) / threads + alone + _check(plan)
 
 
