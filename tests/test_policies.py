@@ -9,14 +9,17 @@ from scipy.integrate import quad
 from scipy.special import betaincinv, ndtri
 
 import mcsim
+from mcsim.batch import Shard, advance, merge
 from mcsim.engine import cluster as clusters
-from mcsim.engine import simulate
+from mcsim.engine import cutoff, engine_of, simulate
 from mcsim.engine.clocks import ClockEngine
+from mcsim.engine.cutoff import arrival_before
 from mcsim.engine.sampled import sample_steps, start_of
 from mcsim.engine.shared import shared_factors
+from mcsim.errors import SimulationError
 from mcsim.model import lower
 from mcsim.model.estimate import explain
-from mcsim.results import summarise
+from mcsim.results import label, summarise, write
 
 EXPONENTIAL = {"law": "exponential", "mean": 1}
 LOGNORMAL = {"law": "lognormal", "mean": 1, "cv": 0.1}
@@ -118,6 +121,7 @@ CASES = {
         [fleet(1_500, step=LOGNORMAL), fleet(1_500, "b", step=LOGNORMAL)],
         {"jitter": {"slow_site": SLOW, "daily": {"amplitude": 0.3, "period": "20 s"}}},
     ),
+    "a site too late": ([fleet(2_000, step=LOGNORMAL), fleet(20, "b", 9.0, step=ATOMS)], {}),
     "a slow site": ([fleet(2_000, step=LOGNORMAL), fleet(20, "b", 3.0, step=LOGNORMAL)], {}),
 }
 
@@ -143,7 +147,7 @@ def cut_by_hand(plan, cluster, step):
         ready[site], culprit[site] = min(time, timeout), (group, device)
     groups = range(len(plan.groups))
     busy = [np.mean([min(one[0], cut) for one in every if one[3] == index]) for index in groups]
-    return ready, culprit, busy, lost / len(every)
+    return ready, culprit, busy, lost / len(every), accepted[-1][2]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -166,12 +170,14 @@ def test_the_cut_is_that_of_all_devices_looked_at(case, policy, monkeypatch):
     monkeypatch.setattr(clusters, "KEPT", (np.inf,))
     whole = sample_steps(cluster_of(plan), 7, count)
     for row in range(count):
-        ready, culprit, busy, lost = cut_by_hand(plan, cluster, 7 + row)
+        ready, culprit, busy, lost, last_site = cut_by_hand(plan, cluster, 7 + row)
         np.testing.assert_allclose(found.ready[row], ready, rtol=1e-14)
         np.testing.assert_allclose(whole.busy[row], busy, rtol=1e-12)
         for site, (group, device) in culprit.items():
             assert (found.culprit[row, site], found.device[row, site]) == (group, device)
         assert found.lost[row] == pytest.approx(lost)
+        if policy == "backup":
+            assert found.last_site[row] == last_site
     # Means over devices take the expected time of those that are not looked at.
     error = 0.2 / np.sqrt(count * np.array([group.count for group in plan.groups]))
     assert np.all(np.abs((found.busy - whole.busy).mean(axis=0)) < 5 * error)
@@ -548,9 +554,9 @@ def test_a_larger_bound_never_makes_an_update_later():
 
 def test_nobody_who_waits_for_nobody_loses_anything():
     # Renewals of an exponential law are a Poisson process: exactly one update a second and replica.
-    asked = alone(fleet(40, step=EXPONENTIAL), steps=2_000).replace({"run.replicates": 8})
+    asked = alone(fleet(40, step=EXPONENTIAL), steps=500).replace({"run.replicates": 8})
     found, error = mean(mcsim.run(stale(asked, None)), "update_rate")
-    assert abs(found - 40) < 5 * 40 / np.sqrt(40 * 2_000 * 8)
+    assert abs(found - 40) < 5 * 40 / np.sqrt(40 * 500 * 8)
     assert error > 0
     # Unequal ones: the sum of their rates, where under a bound all have that of the slowest.
     unequal = alone(fleet(3), fleet(2, compute=2.0), steps=400)
@@ -577,3 +583,168 @@ def test_what_updates_take_on_a_network_is_refused():
     with pytest.raises(mcsim.ScenarioError, match=r"sync\.policy.*take workload\.gradient"):
         mcsim.run(stale(asked, 3))
     assert same(mcsim.run(stale(asked, 0)), mcsim.run(asked))
+
+
+# Replicas of several devices.
+
+
+MODEL = {
+    "parameters": 1e9,
+    "layers": 24,
+    "hidden": 2048,
+    "sequence": 2048,
+    "batch": 2**21,
+    "mfu": 0.5,
+    "active_parameters": 5e8,
+    "experts": 8,
+    "experts_per_token": 2,
+}
+
+
+def divided(*groups, steps=40, **parallel):
+    asked = scenario(
+        *groups,
+        steps=steps,
+        keep="steps",
+        site=SITES[:2],
+        link=LINKS[:1],
+        network=NETWORK["network"],
+        workload={"gradient": "1 GB", "parallel": parallel},
+    )
+    return asked.replace({"jitter.slow_site": SLOW})
+
+
+def test_one_device_a_replica_is_cut_as_without_division():
+    groups = fleet(60, step=LOGNORMAL, slow=SLOW), fleet(50, "b", step=LOGNORMAL, correlation=0.5)
+    asked = divided(*groups)
+    plain = asked.replace({"workload.parallel": None, "workload.overlap": 0})
+    for k in (110, 100, 3):
+        one, other = (mcsim.run(with_policy(each, "backup", wait_for=k)) for each in (asked, plain))
+        np.testing.assert_allclose(times(one), times(other), rtol=1e-9)
+        np.testing.assert_allclose(one.device_time_mean, other.device_time_mean, rtol=2e-2)
+        np.testing.assert_array_equal(one.straggler_share, other.straggler_share)
+        if k < 110:
+            assert one.samples_lost.item() == other.samples_lost.item()
+            assert one.samples_lost.item() == pytest.approx(1 - k / 110)
+
+
+@pytest.mark.parametrize("expert", [1, 2])
+def test_the_first_replicas_are_the_first_to_end(expert):
+    group = {"devices_per_node": 4, "jitter": {"step": LOGNORMAL, "operation": LOGNORMAL}}
+    asked = divided(fleet(32) | group, fleet(32, "b") | group, tensor=2, pipeline=2, microbatches=3)
+    if expert > 1:
+        asked = asked.replace(
+            {"workload.parallel.expert": expert, "workload.model": MODEL, "workload.gradient": None}
+        )
+    last = None
+    for k in range(16, 0, -4):
+        one = with_policy(asked, "backup", wait_for=k)
+        found = mcsim.run(one)
+        here = times(found)[0]
+        if last is None:
+            assert same(found, mcsim.run(asked))
+        else:
+            assert np.all(here <= last)
+            assert np.any(here < last)
+            assert found.samples_lost.item() == 1 - k / 16
+            assert np.all(np.isfinite(found.site_compute_time_mean))
+            assert np.all(np.isfinite(found.component_time_mean))
+        last = here
+        # Without a gradient it is the order statistic of their ends.
+        free = one.replace({"workload.gradient": None, "jitter": None})
+        if expert > 1:
+            continue
+        plan = lower(free)
+        replicate = engine_of("sampled", plan).draw(0)
+        ends = [
+            np.sort(replicate._pass(replicate._times(step, 0, [None, None])[0]).end.max(axis=1))
+            for step in range(40)
+        ]
+        expected = [one[k - 1] for one in ends]
+        np.testing.assert_allclose(times(mcsim.run(free))[0], expected, rtol=1e-12)
+
+
+def test_replicas_that_share_experts_are_waited_for_together():
+    asked = divided(fleet(8), fleet(8, "b"), expert=4)
+    with pytest.raises(mcsim.ScenarioError, match=r"6 is no multiple of 4, .* take 8"):
+        with_policy(asked, "backup", wait_for=6)
+
+
+# What is done with results of any policy.
+
+POLICIES = {
+    "backup": {"wait_for": 110},
+    "timeout": {"timeout": 1.2},
+    "quorum": {"inner_steps": 2, "quorum": 2, "grace": 0.01},
+    "async": {},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_shards_and_longer_runs_are_the_whole(policy, tmp_path):
+    asked = with_policy(at_sites(*THREE, steps=2_100, replicates=2), policy, **POLICIES[policy])
+    if policy == "async":
+        asked = asked.replace({"workload.gradient": None, "run.replicates": 1})
+    whole = advance(asked)
+    parts = [advance(asked, shard=Shard(number, 2)) for number in (2, 1)]
+    files = []
+    for number, part in enumerate(parts):
+        write(label(part), tmp_path / f"{number}.nc", part)
+        files.append(tmp_path / f"{number}.nc")
+    assert label(merge(files)).equals(label(whole))
+    half = advance(asked.replace({"run.steps": 1_030}))
+    assert label(advance(asked, earlier=half)).equals(label(whole))
+
+
+def test_what_a_step_loses_to_each_cause_adds_up_under_a_policy():
+    asked = at_sites(*THREE, steps=20)
+    one = with_policy(asked, "backup", wait_for=100)
+    causes = mcsim.explain(one)
+    total = causes.overall_shapley_time.sum() + causes.ideal_step_time
+    whole = float(mcsim.run(one).overall_step_time_mean)
+    assert float(total) == pytest.approx(whole, rel=1e-12)
+    rounds = with_policy(asked.replace({"run.engine": "auto"}), "hierarchical", inner_steps=3)
+    causes = mcsim.explain(rounds)
+    total = causes.overall_shapley_time.sum() + causes.ideal_step_time
+    whole = float(mcsim.run(rounds.replace({"run.engine": "sampled"})).overall_step_time_mean)
+    assert float(total) == pytest.approx(whole, rel=1e-12)
+    with pytest.raises(mcsim.ScenarioError, match=r"sync\.policy: .async.*cannot be explained"):
+        mcsim.explain(with_policy(alone(fleet(9), steps=5), "async"))
+    with pytest.raises(mcsim.ScenarioError, match="only the law of a full barrier is tabulated"):
+        mcsim.law(one)
+
+
+# Faults put in on purpose, which the closed forms above must see.
+
+
+def test_one_replica_more_or_less_is_seen(monkeypatch):
+    asked = with_policy(alone(fleet(100, step=EXPONENTIAL), steps=20_000), "backup", wait_for=98)
+    expected = (1 / np.arange(3, 101)).sum()
+
+    def is_off():
+        found, error = mean(mcsim.run(asked))
+        return abs(found - expected) > 5 * error
+
+    assert not is_off()
+    for more in (-1, 1):
+        monkeypatch.setattr(
+            cutoff,
+            "arrival_before",
+            lambda bounds, time, draw, spare, more=more: arrival_before(
+                bounds, time, draw, spare + more
+            ),
+        )
+        assert is_off()
+
+
+def test_too_few_candidates_are_seen(monkeypatch):
+    asked = with_policy(alone(fleet(3_000, step=LOGNORMAL), steps=50), "backup", wait_for=2_900)
+    plan = lower(asked)
+    right = sample_steps(cluster_of(plan), 0, 50)
+    # In half of the steps too few: they are looked at again, or do not end.
+    monkeypatch.setattr(clusters, "kept_at", lambda depth, cutoff: 101.0 + depth * 1e9)
+    again = sample_steps(cluster_of(plan), 0, 50)
+    np.testing.assert_array_equal(again.time, right.time)
+    monkeypatch.setattr(cutoff, "_is_above", lambda level, factor, time, draw: factor > 0)
+    with pytest.raises(SimulationError, match="-inf"):
+        sample_steps(cluster_of(plan), 0, 50)

@@ -415,7 +415,11 @@ SITES = {
 
 # What must be changed at the same time.
 AT_ONCE = {
-    "sync.wait_for": {"sync.policy": "backup", "sync.inner_steps": None},
+    "sync.wait_for": {
+        "sync.policy": "backup",
+        "sync.inner_steps": None,
+        "workload.parallel": None,
+    },
     "sync.timeout": {
         "sync.policy": "timeout",
         "sync.inner_steps": None,

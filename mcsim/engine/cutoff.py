@@ -138,6 +138,9 @@ def until_cut(
         count = 0
         for j in range(bounds.shape[0]):
             for i in range(bounds[j, s], bounds[j, s + 1]):
+                # Void, or not a number.
+                if not time[i] > -np.inf:
+                    continue
                 total += excess[i] * factor[s]
                 if time[i] > cut[s] or (time[i] == cut[s] and survival[i] < cut_draw[s]):
                     total -= time[i] - cut[s]

@@ -31,6 +31,7 @@ from mcsim.model.delays import law_of_rounds, slowest, total
 from mcsim.model.division import Division, Handing
 from mcsim.model.hazard import Indices
 from mcsim.model.plan import Delay, Plan
+from mcsim.model.policy import Cutoff
 
 _TOGETHER = 2048
 """Devices whose draws are made at a time: they stay in the cache."""
@@ -189,16 +190,20 @@ class PipelineReplicate:
                 for index in range(len(plan.groups))
             )
         ]
+        factors = shared_factors(plan, self.replicate, first, count)
         with np.errstate(**OVERFLOW):
             for row in range(count):
                 times, spent = self._times(first + row, row, slow)
                 passed = self._pass(times)
+                if plan.cutoff is not None:
+                    factor = np.ones(sites) if factors is None else factors[row]
+                    passed, spent = self._cut_short(plan.cutoff, passed, spent, factor)
                 busy[row] = [each.mean() for each in np.split(spent, self.first_device[1:])]
                 self._collect(
                     times,
                     spent,
                     passed,
-                    self._pass(times, links=False).end if self._over_links else passed.end,
+                    self._without_links(times, passed),
                     Latest(
                         buckets[:, row],
                         last_bucket[row],
@@ -208,7 +213,6 @@ class PipelineReplicate:
                         parts[row],
                     ),
                 )
-        factors = shared_factors(plan, self.replicate, first, count)
         if factors is not None:
             # What whole sites share multiplies all that their devices do.
             for values in (buckets, last_bucket):
@@ -221,6 +225,8 @@ class PipelineReplicate:
         where = rows, ends.stage, at
         stage_of_site = last_bucket.argmax(axis=1)
         ready = last_bucket.max(axis=1)
+        # Where every replica is late, they are interrupted with the others.
+        ready = np.where(np.isneginf(ready), ready.max(axis=1, keepdims=True), ready)
         # The very last is what the step waited for, though others may have been ready later.
         of_site = np.array(stage_of_site)
         of_site[rows, at] = ends.stage
@@ -237,7 +243,47 @@ class PipelineReplicate:
             self._components(ends.time, ends.among, last_bucket[where], parts[where]),
             devices,
             stage=slowest_stage[where],
+            lost=self._lost(count),
         )
+
+    def _lost(self, count: int) -> FloatArray | None:
+        """The share of samples of replicas that some steps do not wait for."""
+        if self.plan.cutoff is None:
+            return None
+        return np.full(count, self.plan.cutoff.spare / self.plan.replicas)
+
+    def _cut_short(
+        self, cutoff: Cutoff, passed: Passed, spent: FloatArray, factor: FloatArray
+    ) -> tuple[Passed, FloatArray]:
+        """What is left of a step that does not wait for the latest replicas: those have no end.
+
+        Replicas that share experts end together. spent: shape (devices,), s, of each device until
+        it is done or interrupted. factor: shape (sites,), of what sites share in the step.
+        """
+        placement = self.division.placement
+        site = placement.site[placement.unit[:: self.division.parallel.expert]]
+        whole = (passed.end * factor[site]).max(axis=1)
+        late = np.argsort(whole, kind="stable")[whole.size - self._spare(cutoff) :]
+        whole[late] = -np.inf
+        ends, pieces = passed.end.copy(), passed.piece_end.copy()
+        ends[late], pieces[late] = -np.inf, -np.inf
+        counts = [group.count for group in self.plan.groups]
+        limit = whole.max() / factor[[group.site for group in self.plan.groups]]
+        return (
+            passed._replace(end=ends, piece_end=pieces),
+            np.minimum(spent, np.repeat(limit, counts)),
+        )
+
+    def _spare(self, cutoff: Cutoff) -> int:
+        """Pipelines that are not waited for."""
+        return cutoff.spare // self.division.parallel.expert
+
+    def _without_links(self, times: Times, passed: Passed) -> FloatArray:
+        """When stages would end if links took no time, shape (pipelines, stages), s."""
+        if not self._over_links:
+            return passed.end
+        end = self._pass(times, links=False).end
+        return np.where(np.isneginf(passed.end), -np.inf, end)
 
     def _components(
         self, time: FloatArray, among: FloatArray, ready: FloatArray, parts: FloatArray

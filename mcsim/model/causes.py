@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from mcsim.errors import Problem
 from mcsim.model.division import Division, Handing
 from mcsim.model.lower import lower
 from mcsim.model.plan import Barrier, Group, Plan
@@ -56,6 +57,9 @@ class Disturbances:
 
     def __init__(self, scenario: Scenario) -> None:
         self.plan = lower(scenario)
+        if self.plan.stale is not None:
+            message = f'"{scenario.sync.policy}": steps that remember all before them cannot be'
+            raise scenario.error([Problem("sync.policy", f"{message} explained yet")])
         self._scenario = scenario
         self.of_devices = tuple(
             cause for cause in OF_DEVICES if self.devices(set(OF_DEVICES) - {cause}) != self.plan

@@ -33,6 +33,9 @@ _EXACT_PER_SITE = 40e-3
 _EXACT_PER_DEVICE = 0.3e-6
 _EXACT_PER_SITE_AND_STEP = 0.35e-6
 
+_SPECIMENS = (np.arange(256) + 0.5) / 256
+"""Survival probabilities at which devices are looked at for how many are late."""
+
 _MOST_DRAWN = 64
 """Rounds of messages that are drawn one by one; of more the sum, by its law."""
 MOST_A_BLOCK = 1024
@@ -157,20 +160,24 @@ def _seconds_of_late(plan: Plan) -> float:
     """Expected time to look at those that a step does not wait for, s."""
     if plan.cutoff is None:
         return 0.0
-    # Without specimens: it is the cost that is asked for, not the share.
     late = sum(group.count * _share_late(group, plan.cutoff.timeout) for group in plan.groups)
     return _TOO_LATE * late + _SPARE * plan.cutoff.spare * len(plan.sites)
 
 
 def _share_late(group: Group, timeout: float) -> float:
-    """How likely a device is late for a timeout, about."""
-    if group.step is None and group.stall is None:
-        return float(group.compute > timeout)
+    """How likely a device is late for a timeout, about: with specimens, but as if places were
+    alike."""
+    base = np.array([group.compute])
+    if group.persistent is not None:
+        base = group.compute * group.persistent.quantile(_SPECIMENS)
+    base = base[base > 0.0]
     if group.step is None:
-        assert group.stall is not None
-        return float(group.stall.survival(np.array([timeout - group.compute]))[0])
-    stall = 0.0 if group.stall is None else group.stall.expectation()
-    return float(group.step.survival(np.array([(timeout - stall) / group.compute]))[0])
+        left = timeout - base
+        late = left < 0.0 if group.stall is None else group.stall.survival(left)
+    else:
+        stall = 0.0 if group.stall is None else group.stall.expectation()
+        late = group.step.survival((timeout - stall) / base)
+    return float(np.sum(late)) / max(base.size, 1)
 
 
 def _network_seconds(plan: Plan) -> float:

@@ -41,7 +41,7 @@ _FILE_BYTES_PER_GROUP_COUNTED = 4e3
 
 def draws(plan: Plan) -> int:
     """Random draws of devices in all steps."""
-    return plan.draws * plan.steps * plan.replicates
+    return plan.draws * plan.inner * plan.steps * plan.replicates
 
 
 def seconds(plan: Plan, threads: int, *, start: float = _START_SECONDS) -> float:
@@ -50,6 +50,9 @@ def seconds(plan: Plan, threads: int, *, start: float = _START_SECONDS) -> float
     start: s, until it begins; 0 for one of many runs of a process.
     """
     alone = plan.steps * plan.replicates * _SECONDS_ALONE_PER_STEP
+    if plan.stale is not None:
+        # Of a cluster each step needs the one before.
+        threads = min(threads, plan.replicates)
     return start + cpu_seconds(plan, choose(plan).engine) / threads + alone + _check(plan)
 
 
@@ -340,7 +343,11 @@ def _network(plan: Plan, payload: float | None) -> list[str]:
         return []
     if barrier is None or payload is None:
         return ["network         free: no payload, or no [network] and no [[link]]"]
-    lines = [f"payload         {show(payload, 'data')}, all-reduced each step"]
+    once = "all-reduced each step"
+    if plan.rounds is not None:
+        parts = plan.rounds.fragments
+        once += f" inside the sites, and among them in {parts:,} part(s) a round"
+    lines = [f"payload         {show(payload, 'data')}, {once}"]
     lines += [
         f"network         {site.name}: {show(up + down, 'time')} of all-reduce inside the site"
         for site, up, down in zip(plan.sites, barrier.up, barrier.down, strict=True)

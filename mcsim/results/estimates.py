@@ -111,8 +111,11 @@ class Summary:
         if name not in self.plan.tracked:
             return np.zeros(len(self.replicates)), np.zeros(len(self.replicates))
         at = self.tracked.start + self.plan.tracked.index(name)
-        # Bounded, so that it has a variance, whatever the times have.
+        # Bounded, so that it has a variance, whatever the times have; but for leads without bound.
         error = np.sqrt(self.variance[:, at] / self.plan.steps * self.inefficiency[:, at])
+        unbounded = self.plan.stale is not None and self.plan.stale.bound == np.inf
+        if unbounded and not self.plan.has_finite_variance:
+            error = np.full_like(error, np.nan)
         return self.mean[:, at], np.asarray(error)
 
     @cached_property

@@ -185,7 +185,6 @@ STATISTICS: tuple[Statistic, ...] = (
         lambda s: s.staleness[1],
         "when as many updates are made as there are replicas; without a bound it grows with the run"
         " where replicas differ for good",
-        bounded=True,
         is_known=lambda s: "staleness" in s.plan.tracked,
     ),
     Statistic(

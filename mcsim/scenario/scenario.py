@@ -223,15 +223,22 @@ def _sync_faults(
     if policy in OF_SITES and len(sites) == 1:
         message = f'"{policy}" is of several sites, and all devices are at one'
         yield "sync.policy", f'{message}; take "bsp", or "local-sgd" for rounds of several steps'
-    elif policy in OF_SITES and sync.quorum not in (None, UNREADABLE) and sync.quorum > len(sites):
+    elif policy == "quorum" and sync.quorum not in (None, UNREADABLE) and sync.quorum > len(sites):
         message = f"{sync.quorum:,} is above {len(sites):,}, the sites that have devices"
         yield "sync.quorum", f"{message}; take at most that"
     size = (parallel.tensor, parallel.pipeline) if divided else (1, 1)
-    if sync.wait_for not in (None, UNREADABLE) and UNREADABLE not in size:
+    wanted = sync.wait_for if policy == "backup" else None
+    if wanted not in (None, UNREADABLE) and UNREADABLE not in size:
         replicas = sum(counts) // (size[0] * size[1])
         if sync.wait_for > replicas:
             message = f"{sync.wait_for:,} is above {replicas:,}, the replicas that there are"
             yield "sync.wait_for", f"{message}; take at most that"
+        elif divided and parallel.expert not in (None, UNREADABLE):
+            over = sync.wait_for % parallel.expert
+            if over:
+                message = f"{sync.wait_for:,} is no multiple of {parallel.expert:,}, the replicas"
+                more = sync.wait_for + parallel.expert - over
+                yield "sync.wait_for", f"{message} that share experts; take {more:,}"
 
 
 def _told_twice(told: Any, workload: Any) -> Iterable[tuple[str, str]]:

@@ -28,17 +28,20 @@ class InapplicableError(Exception):
 class Tuned:
     """A key of whole numbers that is set to the best: the one with the largest throughput.
 
-    most: from 0 to so many are tried. beneath: the key is so much less the number; None: it is the
-    number.
+    most: from 0 to so many are tried. beneath: the key is so much less the number of units; None:
+    it is the number.
     """
 
     path: str
     most: int
     beneath: int | None = None
+    unit: int = 1
 
     def changes(self, number: int) -> dict[str, int]:
         """The change of the scenario to a number."""
-        return {self.path: number if self.beneath is None else self.beneath - number}
+        if self.beneath is None:
+            return {self.path: number}
+        return {self.path: self.beneath - number * self.unit}
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ def all_remedies(kinds: Iterable[str], sites: Iterable[str]) -> Iterator[Remedy]
         "backup",
         "steps end without the best number of the latest replicas, whose samples are lost",
         _backup,
-        lambda s: Tuned("sync.wait_for", max(replicas(s) // 8, 1), replicas(s)),
+        _waited_for,
     )
     yield Remedy(
         "hierarchical",
@@ -180,6 +183,13 @@ def _sync(keys: dict[str, Any]) -> Callable[[Scenario], Scenarios]:
 
 def _backup(scenario: Scenario) -> Scenarios:
     return _sync({"policy": "backup", "wait_for": replicas(scenario)})(scenario)
+
+
+def _waited_for(scenario: Scenario) -> Tuned:
+    count, parallel = replicas(scenario), scenario.workload.parallel
+    # Replicas that share experts are waited for together.
+    together = parallel.expert if parallel else 1
+    return Tuned("sync.wait_for", count // 8 // together, count, together)
 
 
 def replicas(scenario: Scenario) -> int:
