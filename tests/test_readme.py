@@ -13,6 +13,7 @@ from warm import MCSIM
 import mcsim
 from mcsim.model import lower
 from mcsim.model.causes import CAUSES
+from mcsim.study import applicable
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -63,6 +64,44 @@ def test_the_command_prints_what_is_shown():
         check=True,
     )
     assert found.stdout == expected
+
+
+def test_the_gains_of_remedies_are_theirs():
+    rows = re.findall(
+        r"^\| `([\w-]+)`: .*\| [\d,]+ \| ([\d.]+) ± ([\d.]+) % \|$", README, re.MULTILINE
+    )
+    assert len(rows) == 10
+    gains = {name: (float(gain), float(error)) for name, gain, error in rows}
+    assert set(gains) <= set(applicable(mcsim.load("three-campus")))
+    # Half of the clusters and fewer steps: errors are larger.
+    few = mcsim.load("three-campus").replace({"run.steps": 50, "run.replicates": 4})
+    names = ["hierarchical", "shares-by-device", "double-inside", "islands-by-site"]
+    found = mcsim.compare(few, names)
+    for name in names:
+        gain, error = gains[name]
+        assert 100 * float(found.gain.sel(remedy=name)) == pytest.approx(gain, abs=10 * error)
+
+
+def test_the_verdict_is_that_of_the_bundled_scenarios():
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ([\d.]+) % \| ([\d,]+) \| ([\d.]+) % \| ([\d,]+) \| (\d+) % \|$",
+        README,
+        re.MULTILINE,
+    )
+    assert [name for name, *_ in rows] == ["colossus-1", "three-campus"]
+    for name, *figures in rows:
+        kept, gpus, served, work, load = (float(one.replace(",", "")) for one in figures)
+        changes = {"run.steps": 100, "run.replicates": 2 if name == "colossus-1" else 8}
+        found = mcsim.verdict(mcsim.load(name).replace(changes))
+        training, inference = (found.sel(use=use) for use in ("training", "inference"))
+        # Where links are down for days, clusters differ much.
+        wide = 2.0 if name == "three-campus" else 0.1
+        assert 100 * float(training.efficiency) == pytest.approx(kept, abs=wide)
+        assert float(training.effective_gpus) == pytest.approx(gpus, rel=wide / 10)
+        assert 100 * float(inference.efficiency) == pytest.approx(served, abs=0.1)
+        assert float(inference.effective_gpus) == pytest.approx(work, rel=1e-3)
+        above = float(training.efficiency / inference.efficiency)
+        assert 100 * above == pytest.approx(load, abs=0.6 + wide)
 
 
 SMALL = {"run.steps": 200, "run.replicates": 2}
