@@ -145,6 +145,19 @@ def test_spares_count_as_extra_and_the_left_out_as_idle(compared):
     assert spared.gain > 0
 
 
+def test_costs_are_of_the_same_work_and_of_all_devices(mixed, compared):
+    islands, spared = (compared.sel(remedy=name) for name in ("islands-by-site", "spare-nodes"))
+    assert float(compared.sel(remedy="none").relative_cost) == 1
+    assert float(islands.relative_cost) == pytest.approx(1 / (1 + float(islands.gain)))
+    more = (4_440 + 4 * 8 + 72) / 4_440
+    assert float(spared.relative_cost) == pytest.approx(more / (1 + float(spared.gain)))
+    assert "cost_a_month" not in compared
+    priced = mixed.replace({"prices.gpu_hour": 2})
+    month = mcsim.compare(priced, ["spare-nodes"]).cost_a_month
+    assert float(month[0]) == pytest.approx(2 * 4_440 * 730.5)
+    assert float(month[1]) == pytest.approx(2 * (4_440 + 4 * 8 + 72) * 730.5)
+
+
 def test_every_remedy_that_applies_is_there_and_one_is_best(mixed, compared):
     assert compared.remedy.values.tolist() == ["none", *applicable(mixed)]
     assert float(compared.best_share.sum()) == pytest.approx(1)

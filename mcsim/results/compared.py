@@ -12,6 +12,7 @@ import xarray as xr
 
 from mcsim.engine.tally import Tally
 from mcsim.laws import FloatArray
+from mcsim.model.economics import Cost
 from mcsim.results.estimates import Summary
 from mcsim.results.label import provenance_of
 from mcsim.results.summary import with_error
@@ -69,8 +70,13 @@ def _peak(scenario: Scenario, summary: Summary) -> float:
     return work * scenario.sync.steps_a_round / plan.ideal_step_time
 
 
-def label_comparison(scenario: Scenario, outcomes: Sequence[Outcome]) -> xr.Dataset:
-    """The Dataset of a comparison, over `remedy`; the first outcome is that of doing nothing."""
+def label_comparison(
+    scenario: Scenario, outcomes: Sequence[Outcome], cost: Cost | None = None
+) -> xr.Dataset:
+    """The Dataset of a comparison, over `remedy`; the first outcome is that of doing nothing.
+
+    cost: of the scenario's devices, where it is known.
+    """
     first = outcomes[0]
     throughput = np.array([one.throughput for one in outcomes])
     unit = "1/s"
@@ -137,6 +143,22 @@ def label_comparison(scenario: Scenario, outcomes: Sequence[Outcome]) -> xr.Data
     ):
         attrs = {"units": "1", "long_name": what}
         variables[name] = xr.Variable(("remedy",), np.asarray(values), attrs)
+    paid = np.array([max(one.devices, first.devices) / first.devices for one in outcomes])
+    attrs = {
+        "units": "1",
+        "long_name": "cost of the same work, over that without a remedy",
+        "comment": "all devices are paid for alike, idle ones too; what else a remedy costs is not"
+        " known",
+    }
+    variables["relative_cost"] = xr.Variable(("remedy",), paid / (1 + variables["gain"]), attrs)
+    if cost is not None:
+        watts = np.zeros(len(outcomes))
+        attrs = {
+            "units": "1",
+            "long_name": f"cost of a month of all devices, in {cost.currency}",
+            "comment": f"without electricity; {cost.source}",
+        }
+        variables["cost_a_month"] = xr.Variable(("remedy",), paid * cost.a_month(watts), attrs)
     history = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     provenance = provenance_of(
         scenario,
@@ -231,7 +253,7 @@ def summarise_comparison(dataset: xr.Dataset) -> Paragraphs:
     first, *others = best_first(dataset)
     rows = [_row(one) for one in (first, *others)]
     header = ["remedy", "step, s", "effective GPUs", "", "gain", "", "recovered", ""]
-    header += ["lost", "idle", "best on"]
+    header += ["lost", "idle", "work costs", "best on"]
     head = (
         f"{attrs['scenario_name']}: {int(attrs['devices']):,} devices;"
         f" {int(attrs['steps_done']):,} steps of each of {clusters} cluster(s), seed"
@@ -243,7 +265,9 @@ def summarise_comparison(dataset: xr.Dataset) -> Paragraphs:
         " clusters.",
         "A step is a round where there are inner steps, and the slowest of several islands'."
         " lost: of the samples;",
-        "what samples are worth where replicas meet rarely is not in it.",
+        "what samples are worth where replicas meet rarely is not in it. work costs: of the same"
+        " work, all devices",
+        "paid for alike, over that without a remedy.",
     ]
     if clusters == 1:
         notes.append("One cluster says nothing of others: take several (run.replicates).")
@@ -266,6 +290,7 @@ def _row(one: xr.Dataset) -> list[str]:
         *cells,
         _or_nothing(f"{100 * float(one.overall_samples_lost):.2g} %"),
         _or_nothing(f"{float(one.idle_devices):,.0f}"),
+        f"{float(one.relative_cost):.3f}",
         f"{100 * float(one.best_share):.0f} %",
     ]
 

@@ -16,6 +16,7 @@ import xarray as xr
 from mcsim.engine import simulate
 from mcsim.errors import Problem, ScenarioError
 from mcsim.model import lower
+from mcsim.model.economics import cost_of
 from mcsim.results import Outcome, label_comparison, outcome_of
 from mcsim.scenario import Scenario, parse_scenario
 from mcsim.study.remedies import (
@@ -64,7 +65,7 @@ def compare(
     scenario = sampled(scenario, "compare")
     chosen = list(applicable(scenario)) if names is None else list(dict.fromkeys(names))
     require_remedies(scenario, chosen)
-    outcomes: list[Outcome] = []
+    cost, outcomes = cost_of(scenario), list[Outcome]()
     for done, name in enumerate([NONE, *chosen]):
         if progress is not None:
             progress(done, len(chosen) + 1)
@@ -72,7 +73,7 @@ def compare(
         outcomes.append(_outcome(variant, threads))
     if progress is not None:
         progress(len(chosen) + 1, len(chosen) + 1)
-    return label_comparison(scenario, outcomes)
+    return label_comparison(scenario, outcomes, cost)
 
 
 def applicable(scenario: Scenario) -> Iterator[str]:
