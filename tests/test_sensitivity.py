@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -13,46 +10,6 @@ from scipy.stats import sobol_indices
 import mcsim
 from mcsim.cli import main
 from mcsim.study.design import design
-
-STAND_IN = '''
-"""Stands in for SALib.analyze.sobol: its arguments, its order of rows, its estimators."""
-
-import numpy as np
-
-
-def analyze(problem, Y, calc_second_order=True, num_resamples=100, conf_level=0.95, seed=None):
-    assert seed and not calc_second_order and 0 < conf_level < 1
-    keys = problem["num_vars"]
-    rows = Y.reshape(-1, keys + 2)
-    one, mixed, other = rows[:, 0], rows[:, 1:-1], rows[:, -1]
-
-    def indices(chosen):
-        a, ab, b = one[chosen, None], mixed[chosen], other[chosen, None]
-        variance = np.var(np.concatenate([a, b]))
-        return [np.mean(b * (ab - a), 0) / variance, 0.5 * np.mean((a - ab) ** 2, 0) / variance]
-
-    chance = np.random.default_rng(seed)
-    again = [indices(chance.integers(len(rows), size=len(rows))) for _ in range(num_resamples)]
-    width = 1.96 * np.std(again, axis=0, ddof=1)
-    found = indices(np.arange(len(rows)))
-    return {"S1": found[0], "ST": found[1], "S1_conf": width[0], "ST_conf": width[1]}
-'''
-
-
-@pytest.fixture
-def salib(tmp_path, monkeypatch):
-    """SALib, or a module that stands in for it where it is not installed."""
-    if find_spec("SALib") is not None:
-        return
-    package = tmp_path / "SALib" / "analyze"
-    package.mkdir(parents=True)
-    for directory in (package.parent, package):
-        (directory / "__init__.py").touch()
-    (package / "sobol.py").write_text(STAND_IN)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "SALib"]:
-        del sys.modules[name]
 
 
 def two_sites():
@@ -93,7 +50,7 @@ def test_the_points_are_those_of_the_method():
     np.testing.assert_allclose(indices.total_order, [0.5576, 0.4424, 0.2437], atol=0.02)
 
 
-def test_a_sum_has_the_indices_of_its_terms(salib):
+def test_a_sum_has_the_indices_of_its_terms():
     """C is uniform on [1, 2] and 2 L on [0, 2]: a fifth and four fifths of the variance."""
     found = mcsim.sweep(two_sites(), OVER, method="sobol", points=32, indices=True)
     assert found.sizes["point"] == 32 * 5
@@ -105,7 +62,7 @@ def test_a_sum_has_the_indices_of_its_terms(salib):
     assert np.isnan(found.sobol_first.sel(statistic="step_time_std")).all()
 
 
-def test_the_command_prints_them(salib, tmp_path):
+def test_the_command_prints_them(tmp_path):
     file, output = tmp_path / "two.toml", tmp_path / "out.nc"
     file.write_text(two_sites().to_toml())
     asked = ["sweep", str(file), "--method", "sobol", "--points", "4", "--indices"]
@@ -127,7 +84,7 @@ def test_without_salib_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     assert done.stderr == "mcsim: Sobol indices need SALib: pip install 'mcsim[salib]'\n"
 
 
-def test_indices_need_ranges_and_the_sequence(salib):
+def test_indices_need_ranges_and_the_sequence():
     for method, over in (("lhs", "1..2"), ("sobol", [1, 2])):
         with pytest.raises(mcsim.ScenarioError, match="indices need"):
             mcsim.sweep(
