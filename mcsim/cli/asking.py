@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mcsim.cli.saying import FAILED, USAGE, Failure
+from mcsim.cli.saying import FAILED, USAGE, Failure, say
 from mcsim.errors import McsimError, Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -49,6 +49,19 @@ def scenario_options(command: Command) -> Command:
     ):
         command = decorate(command)
     return command
+
+
+def study_options(command: Command) -> Command:
+    """Those of `scenario_options`, and where a study's result goes, and what it may take."""
+    for decorate in (
+        click.option("--force", is_flag=True, help="Even if a day is likely too small."),
+        click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all."),
+        click.option(
+            "-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF."
+        ),
+    ):
+        command = decorate(command)
+    return scenario_options(command)
 
 
 def scenario_of(
@@ -109,14 +122,26 @@ def complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
         raise Failure(f"mcsim: {file}: cannot be read: {error}", FAILED) from None
 
 
-def require_own_kind(output: Path, kind: str) -> None:
-    """Fail where a file is a result of another kind, which would be lost."""
+def require_free(output: Path | None, kind: str) -> None:
+    """Fail where a file cannot be written, or is a result of another kind, which would be lost."""
     from mcsim.api import open as open_result
-    from mcsim.results import kind_of
+    from mcsim.results import check_output, kind_of
 
+    if output is None:
+        return
+    as_usage(check_output, output)
     if not output.exists() or output.stat().st_size == 0:
         return
     with open_result(output) as there:
         if kind_of(there) != kind:
             message = f"mcsim: {output}: is the result of a {kind_of(there)}; it is not replaced"
             raise Failure(message, USAGE)
+
+
+def give(dataset: Any, output: Path | None) -> None:
+    """Write the result of a study, if it is to be written."""
+    from mcsim.results import write
+
+    if output is not None:
+        write(dataset, output)
+        say(f"wrote {output}")

@@ -8,18 +8,17 @@ from pathlib import Path
 import click
 
 from mcsim.cli.asking import (
-    as_usage,
     directory,
+    give,
     refuse_beyond,
-    require_own_kind,
+    require_free,
     scenario_of,
-    scenario_options,
+    study_options,
 )
-from mcsim.cli.saying import say
 
 
 @click.command()
-@scenario_options
+@study_options
 @click.option(
     "--remedy",
     "remedies",
@@ -31,9 +30,6 @@ from mcsim.cli.saying import say
 @click.option(
     "--all", "everything", is_flag=True, help="All that apply, and some together; the default."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
-@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
-@click.option("--force", is_flag=True, help="Even if a day is likely too small.")
 def compare(
     scenario: str,
     settings: dict[str, str],
@@ -50,14 +46,12 @@ def compare(
         raise click.UsageError("give either --all or --remedy")
     from mcsim.api import compare as compare_remedies
     from mcsim.cli.progress import ProgressLine
-    from mcsim.results import check_output, summarise, write
+    from mcsim.results import summarise
     from mcsim.study import applicable, sampled
     from mcsim.threads import available_threads
 
     asked = scenario_of(scenario, settings, seed, engine)
-    if output is not None:
-        as_usage(check_output, output)
-        require_own_kind(output, "comparison")
+    require_free(output, "comparison")
     names = list(remedies) or list(applicable(asked))
     if not force:
         each = 1 / (len(names) + 1)
@@ -65,7 +59,5 @@ def compare(
         refuse_beyond(plain, threads or available_threads(), directory(output), each, 0)
     with ProgressLine(sys.stderr, "remedies") as progress:
         dataset = compare_remedies(asked, names, threads=threads, progress=progress.update)
-    if output is not None:
-        write(dataset, output)
-        say(f"wrote {output}")
+    give(dataset, output)
     click.echo(summarise(dataset))

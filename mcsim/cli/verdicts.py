@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from mcsim.cli.asking import (
-    as_usage,
     directory,
+    give,
     refuse_beyond,
-    require_own_kind,
+    require_free,
     scenario_of,
-    scenario_options,
+    study_options,
 )
 from mcsim.cli.saying import say
 from mcsim.errors import SelfCheckWarning
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@scenario_options
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Also write it as NetCDF.")
-@click.option("--threads", type=click.IntRange(min=1, max=4096), help="Default: all.")
+@study_options
 @click.option("--sources", is_flag=True, help="Also say what each figure follows from.")
 @click.option(
     "--remedy",
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Also what it changes in training, as in `mcsim compare`. May be repeated.",
 )
-@click.option("--force", is_flag=True, help="Even if a day is likely too small.")
 def verdict(
     scenario: str,
     settings: dict[str, str],
@@ -63,7 +60,6 @@ def verdict(
     from mcsim.model import lower
     from mcsim.model.economics import cost_of
     from mcsim.model.replicas import service_of
-    from mcsim.results import check_output, write
     from mcsim.results.story import summarise_verdict
     from mcsim.study import require_remedies
     from mcsim.threads import available_threads
@@ -74,9 +70,7 @@ def verdict(
     cost_of(asked)
     if remedies:
         require_remedies(asked, remedies)
-    if output is not None:
-        as_usage(check_output, output)
-        require_own_kind(output, "verdict")
+    require_free(output, "verdict")
     with ExitStack() as stack:
         said = stack.enter_context(warnings.catch_warnings(record=True))
         warnings.simplefilter("always", SelfCheckWarning)
@@ -94,9 +88,7 @@ def verdict(
                 threads=threads,
                 progress=progress.update,
             )
-    if output is not None:
-        write(dataset, output)
-        say(f"wrote {output}")
+    give(dataset, output)
     click.echo("\n\n".join(map(str, summarise_verdict(dataset, sources=sources))))
     for warning in said:
         if issubclass(warning.category, SelfCheckWarning):
