@@ -22,6 +22,10 @@ class SimulationError(McsimError, ArithmeticError):
     """Step times left the range of numbers in which they can be averaged."""
 
 
+class NobodyLeftError(SimulationError):
+    """A remedy leaves out all devices of a site."""
+
+
 class TargetError(McsimError):
     """What a run is to be computed on is not there, or fails."""
 

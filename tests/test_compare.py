@@ -183,6 +183,10 @@ def test_keys_are_a_remedy_too(mixed, compared):
         ("placement", "the remedy placement does not apply: there is no pipeline"),
         ("sync.inner_step=4", r'sync\.inner_step: unknown key \(did you mean "inner_steps"\?\)'),
         ("run.steps", 'unknown remedy "run.steps"'),
+        ("run.seed=9", r"run\.seed: is not what a remedy can change"),
+        ("fleet[0].name=x", "is not what a remedy can change"),
+        ("workload.overlap=0.5;link", "link.* is no key=value"),
+        ("jitter.step.cv=1e+0+nothing", 'unknown remedy "nothing"'),
     ],
 )
 def test_what_does_not_apply_is_said(mixed, name, message):
@@ -201,6 +205,82 @@ def test_what_does_not_apply_is_said(mixed, name, message):
 def test_what_would_not_be_done_is_refused(mixed, changes, said):
     with pytest.raises(ScenarioError, match=said):
         mcsim.compare(mixed.replace(changes), ["double-links"])
+
+
+def two_sites(**changes):
+    table = {
+        "name": "two",
+        "run": {"steps": 32, "replicates": 2},
+        "workload": {"gradient": "1 GB"},
+        "jitter": {"step": {"law": "exponential", "mean": 1}},
+        "site": [{"name": "m"}, {"name": "n"}],
+        "link": [{"between": ["m", "n"], "bandwidth": "10 GB/s"}],
+        "fleet": [
+            {"name": "a", "device": "custom", "compute": 1, "count": 40, "site": "m"},
+            {"name": "b", "device": "custom", "compute": 1, "count": 24, "site": "n"},
+        ],
+        **changes,
+    }
+    return mcsim.Scenario.from_dict(table)
+
+
+def test_nobody_left_at_a_site_is_no_best_number():
+    slow = {"law": "constant", "value": 3}
+    fleet = two_sites().to_dict()["fleet"]
+    fleet[1]["jitter"] = {"persistent": slow}
+    found = mcsim.compare(two_sites(fleet=fleet), ["drop-devices", "drop-nodes"])
+    assert (found.gain >= 0).all()
+
+
+def test_each_island_has_its_best_number():
+    both = variant_of(two_sites(), "islands-by-site+backup")
+    alone = [
+        variant_of(two_sites(), f"only-{site}+backup").scenarios[0].sync.wait_for for site in "mn"
+    ]
+    assert [one.sync.wait_for for one in both.scenarios] == alone
+    assert alone[0] < 40
+    assert alone[1] < 24
+
+
+def test_islands_that_would_share_links_are_refused():
+    kinds = [
+        {"name": f"{device}-{site}", "device": device, "count": 16, "site": site}
+        for device in ("h100-sxm", "gb200")
+        for site in "mn"
+    ]
+    workload = {"compute": "1 s", "reference": "h100-sxm", "gradient": "1 GB"}
+    shared = two_sites(fleet=kinds, workload=workload, jitter={})
+    with pytest.raises(ScenarioError, match="would share the links"):
+        mcsim.compare(shared, ["islands-by-generation"])
+    assert "islands-by-generation" not in list(applicable(shared))
+
+
+def test_a_group_without_a_site_is_at_the_only_one():
+    table = two_sites().to_dict()
+    fleet = [one | {"site": "m"} for one in table["fleet"]]
+    del fleet[1]["site"], table["link"]
+    one_site = mcsim.Scenario.from_dict(table | {"site": [{"name": "m"}], "fleet": fleet})
+    assert not {"islands-by-site", "only-m"} & set(applicable(one_site))
+
+
+def test_links_by_way_of_a_site_that_is_left_out_stay():
+    kinds = [
+        {"name": "a", "device": "h100-sxm", "count": 16, "site": "m"},
+        {"name": "b", "device": "h100-sxm", "count": 16, "site": "n"},
+        {"name": "c", "device": "gb200", "count": 16, "site": "t"},
+    ]
+    links = [{"between": [end, "t"], "bandwidth": "10 GB/s"} for end in "mn"]
+    workload = {"compute": "1 s", "reference": "h100-sxm", "gradient": "1 GB"}
+    sites = [{"name": name} for name in "mnt"]
+    by_way = two_sites(fleet=kinds, link=links, workload=workload, site=sites, jitter={})
+    assert "without-gb200" in list(applicable(by_way))
+
+
+def test_no_error_is_claimed_of_an_infinite_variance():
+    heavy = two_sites(jitter={"step": {"law": "pareto", "scale": 1, "alpha": 1.5}})
+    found = mcsim.compare(heavy, ["double-links"])
+    assert np.isnan(found.overall_step_time_mean_stderr).all()
+    assert np.isnan(mcsim.explain(heavy).overall_shapley_time_stderr).all()
 
 
 def test_one_cluster_has_no_error_of_pairs(mixed):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mcsim.engine.philox import Purpose, key_of, survivals, word_3
 from mcsim.engine.screening import Bins, GroupLaws, GroupScreen, Level, screens_of_site
-from mcsim.errors import SimulationError
+from mcsim.errors import NobodyLeftError, SimulationError
 from mcsim.laws import FloatArray, Law
 from mcsim.model.plan import Group, Plan
 from mcsim.model.policy import Cutoff
@@ -115,7 +115,7 @@ def base_times(plan: Plan, replicate: int) -> tuple[FloatArray, ...]:
     base = plan.remedies.applied(plan.groups, base)
     for index, site in enumerate(plan.sites):
         if not any(np.any(t > ABSENT) for t, g in _paired(base, plan) if g.site == index):
-            raise SimulationError(f"[remedy] leaves out all devices at {site.name}")
+            raise NobodyLeftError(f"[remedy] leaves out all devices at {site.name}")
     return base
 
 
@@ -125,10 +125,11 @@ def _paired(base: Sequence[FloatArray], plan: Plan) -> Iterator[tuple[FloatArray
 
 def at_work(plan: Plan, replicate: int) -> int:
     """How many devices of a cluster are not left out."""
-    if plan.remedies is None or not plan.remedies.leaves_out:
+    remedies = plan.remedies
+    if remedies is None:
         return plan.devices
-    if not plan.remedies.leaves_out_nodes:
-        return plan.devices - plan.remedies.drop_devices
+    if not remedies.drop_nodes:
+        return plan.devices - remedies.spare_devices(plan.groups) - remedies.drop_devices
     return sum(int(np.count_nonzero(times > ABSENT)) for times in base_times(plan, replicate))
 
 

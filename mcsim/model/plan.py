@@ -411,6 +411,11 @@ class Plan:
         return all(law.variance() < math.inf for law in laws)
 
     @property
+    def means_have_errors(self) -> bool:
+        """Whether mean step times have a standard error, over the clusters if there are several."""
+        return self.has_finite_variance and (self.replicates == 1 or self.clusters_have_variance)
+
+    @property
     def draws(self) -> int:
         """Random draws of devices in a step."""
         operations = self.division.operations if self.division is not None else 0

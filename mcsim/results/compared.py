@@ -25,14 +25,16 @@ class Outcome:
     """What a remedy comes to, on each cluster; arrays have the shape (replicates,).
 
     step_time: s, of a round where there are inner steps, of the slowest of several islands.
-    throughput: work done in a second: in shares of a device of a step, or in tokens of the model's
-    batch. ideal: the same if nothing disturbed, with perfect balance and a free network. devices:
-    that there are, and at_work of them. lost: share of the work that enters no update.
+    has_error: whether its mean has a standard error. throughput: work done in a second: in shares
+    of a device of a step, or in tokens of the model's batch. ideal: the same if nothing disturbed,
+    with perfect balance and a free network. devices: that there are, and at_work of them. lost:
+    share of the work that enters no update.
     """
 
     name: str
     description: str
     step_time: FloatArray
+    has_error: bool
     throughput: FloatArray
     ideal: float
     devices: int
@@ -51,6 +53,7 @@ def outcome_of(name: str, description: str, runs: Sequence[tuple[Scenario, Tally
         name,
         description,
         np.max([one.step_time for one in summaries], axis=0),
+        all(one.plan.means_have_errors for one in summaries),
         throughput,
         sum(peaks),
         sum(one.plan.devices for one in summaries),
@@ -94,6 +97,11 @@ def label_comparison(
         "s",
         "mean step time",
         "of a round where there are inner steps; of the slowest of several islands",
+    )
+    known = np.array([one.has_error for one in outcomes])
+    of_mean = variables["overall_step_time_mean_stderr"]
+    variables["overall_step_time_mean_stderr"] = of_mean.copy(
+        data=np.where(known, of_mean.values, np.nan)
     )
     work = "tokens" if scenario.workload.model else "shares of a device of a step"
     add("throughput", throughput, unit, f"work done in a second, in {work}")

@@ -31,11 +31,14 @@ def label_explanation(
     costs: Mapping[str, FloatArray],
     causes: Mapping[str, str],
     steps: NDArray[np.int64],
+    *,
+    errors: bool,
 ) -> xr.Dataset:
     """The Dataset of an explanation.
 
     ideal: s. time: shape (replicates, batches), s, of steps. costs: by the names of FORMS, shape
     (causes, replicates, batches), s. causes: their names, and what they are. steps: of each batch.
+    errors: whether means have any.
     """
     variables = {
         "ideal_step_time": xr.Variable(
@@ -47,9 +50,9 @@ def label_explanation(
             },
         )
     }
-    variables |= _with_errors("step_time_mean", (), time[None], steps, "mean step time")
+    variables |= _with_errors("step_time_mean", (), time[None], steps, "mean step time", errors)
     for form, what in FORMS.items():
-        variables |= _with_errors(f"{form}_time", ("cause",), costs[form], steps, what)
+        variables |= _with_errors(f"{form}_time", ("cause",), costs[form], steps, what, errors)
     history = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     attrs = provenance_of(
         scenario,
@@ -84,17 +87,18 @@ def _with_errors(
     values: FloatArray,
     steps: NDArray[np.int64],
     long_name: str,
+    exists: bool,
 ) -> dict[str, xr.Variable]:
     """An estimate of each cluster and over all, with its error. values: (n, replicates, batches).
 
     Of several clusters the error is that of their means, which holds the error inside each; of one
-    it is given the cluster, from the batches of its steps.
+    it is given the cluster, from the batches of its steps. exists: whether there is an error.
     """
     each = np.average(values, axis=2, weights=steps)
     units = each if each.shape[1] > 1 else values[:, 0]
     number = units.shape[1]
     error = np.full(len(values), np.nan)
-    if number > 1:
+    if number > 1 and exists:
         error = units.std(axis=1, ddof=1) / np.sqrt(number)
     scalar = not dims
     attrs = {"units": "s", "long_name": long_name}

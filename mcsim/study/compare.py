@@ -1,11 +1,14 @@
 """Remedies compared on the same clusters: what each returns, with paired intervals.
 
-All random numbers have addresses, so a remedy draws neither the cluster nor its steps anew: what
-differs between two remedies is what they do, and the error of their difference is small.
+All random numbers have addresses, so a remedy draws neither the cluster nor its jitter anew: what
+differs between two remedies is what they do, and the error of their difference is small. Only what
+is given in time is looked at once a step, and so anew where a remedy changes how long an
+undisturbed step takes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from mcsim.engine import simulate
-from mcsim.errors import Problem, ScenarioError
+from mcsim.errors import NobodyLeftError, Problem, ScenarioError
 from mcsim.model import lower
 from mcsim.model.economics import cost_of
 from mcsim.results import Outcome, label_comparison, outcome_of
@@ -30,6 +33,10 @@ from mcsim.study.remedies import (
 from mcsim.study.sampling import sampled
 from mcsim.suggest import did_you_mean
 
+_FIXED = ("run", "name", "workload.compute", "workload.reference", "workload.model", "prices")
+"""What a comparison is of, so that no remedy changes it."""
+_JOINED = re.compile(r"\+(?=[A-Za-z]|$)")
+"""Between remedies; not in numbers as 1e+3."""
 NONE = "none"
 """The name of the scenario as it is."""
 _PILOT_STEPS, _PILOT_REPLICATES = 64, 4
@@ -40,7 +47,7 @@ _BETWEEN = 7
 
 @dataclass(frozen=True)
 class Variant:
-    """A scenario with remedies. parts: their names joined by "+". scenarios: side by side."""
+    """A scenario with remedies, whose names are joined by "+". scenarios: side by side."""
 
     name: str
     description: str
@@ -104,10 +111,16 @@ def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Var
     said = [remedy.description for remedy in used]
     for remedy in used:
         if remedy.tuned is not None:
-            tuned = remedy.tuned(scenarios[0])
-            changes = tuned.changes(_best(scenarios, tuned, threads))
-            scenarios = tuple(one.replace(changes) for one in scenarios)
-            said += [f"{path} = {value:,}" for path, value in changes.items()]
+            # Of islands each has its own: their throughputs add up.
+            tuned = [remedy.tuned(one) for one in scenarios]
+            changes = [
+                how.changes(_best(one, how, threads))
+                for one, how in zip(scenarios, tuned, strict=True)
+            ]
+            pairs = zip(scenarios, changes, strict=True)
+            scenarios = tuple(one.replace(change) for one, change in pairs)
+            found = ", ".join(f"{value:,}" for change in changes for value in change.values())
+            said.append(f"{tuned[0].path} = {found}")
     return Variant(name, "; ".join(said), scenarios)
 
 
@@ -124,7 +137,7 @@ def _applied(scenario: Scenario, name: str) -> tuple[Scenarios, list[Remedy]]:
     known = {remedy.name: remedy for remedy in remedies_of(scenario)}
     used = [
         known[part] if part in known else _by_keys(scenario, part, known)
-        for part in name.split("+")
+        for part in _JOINED.split(name)
     ]
     scenarios: Scenarios = (scenario,)
     for remedy in used:
@@ -140,8 +153,24 @@ def _by_keys(scenario: Scenario, text: str, known: dict[str, Remedy]) -> Remedy:
         near = did_you_mean(text, known)
         message = f'unknown remedy "{text}"{near}; `mcsim list remedies` shows them, and'
         raise scenario.error([Problem("", f"{message} key=value is one too")])
-    settings = dict(part.split("=", 1) for part in text.split(";") if "=" in part)
-    settings = {key.strip(): value.strip() for key, value in settings.items()}
+    parts = [part.partition("=") for part in text.split(";")]
+    settings = {key.strip(): value.strip() for key, _, value in parts}
+    problems = [
+        Problem("", f'{key.strip() or text!r} in the remedy "{text}" is no key=value')
+        for key, equals, _ in parts
+        if not equals
+    ]
+    problems += [
+        Problem(
+            key,
+            f'is not what a remedy can change, in "{text}": the cluster, its steps and its'
+            " work stay the same",
+        )
+        for key in settings
+        if key.startswith(_FIXED) or key.endswith(".name")
+    ]
+    if problems:
+        raise scenario.error(problems)
 
     def change(before: Scenario) -> Scenarios:
         return (parse_scenario(before.to_toml(), before.name, Path(), settings),)
@@ -149,7 +178,7 @@ def _by_keys(scenario: Scenario, text: str, known: dict[str, Remedy]) -> Remedy:
     return Remedy(text, "as given", change)
 
 
-def _best(scenarios: Scenarios, tuned: Tuned, threads: int | None) -> int:
+def _best(scenario: Scenario, tuned: Tuned, threads: int | None) -> int:
     """The number with the largest throughput on the first clusters.
 
     By doubling, and then between the neighbours of the best: right where there is one peak.
@@ -159,7 +188,7 @@ def _best(scenarios: Scenarios, tuned: Tuned, threads: int | None) -> int:
     def look_at(numbers: Sequence[int]) -> None:
         for number in numbers:
             if number not in known:
-                known[number] = _throughput(scenarios, tuned.changes(number), threads)
+                known[number] = _throughput(scenario, tuned.changes(number), threads)
 
     numbers = [0]
     while numbers[-1] < tuned.most:
@@ -182,18 +211,19 @@ def _best(scenarios: Scenarios, tuned: Tuned, threads: int | None) -> int:
         look_at(fresh)
 
 
-def _throughput(scenarios: Scenarios, changes: dict[str, int], threads: int | None) -> float:
-    total = 0.0
-    for one in scenarios:
-        run = replace(
-            one.run,
-            steps=min(one.run.steps, _PILOT_STEPS),
-            replicates=min(one.run.replicates, _PILOT_REPLICATES),
-        )
-        changed = replace(one, run=run).replace(changes)
+def _throughput(scenario: Scenario, changes: dict[str, int], threads: int | None) -> float:
+    """On the first clusters; none where a site would have nobody left."""
+    run = replace(
+        scenario.run,
+        steps=min(scenario.run.steps, _PILOT_STEPS),
+        replicates=min(scenario.run.replicates, _PILOT_REPLICATES),
+    )
+    changed = replace(scenario, run=run).replace(changes)
+    try:
         tally = simulate(lower(changed), threads=threads)
-        total += float(outcome_of("", "", [(changed, tally)]).throughput.mean())
-    return total
+    except NobodyLeftError:
+        return 0.0
+    return float(outcome_of("", "", [(changed, tally)]).throughput.mean())
 
 
 def _outcome(variant: Variant, threads: int | None) -> Outcome:

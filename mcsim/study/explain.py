@@ -18,6 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from mcsim.engine import SampledEngine, arrivals_of, sampled_engine, times_of
+from mcsim.errors import Problem
 from mcsim.laws import FloatArray
 from mcsim.model import Plan
 from mcsim.model.causes import CAUSES, Disturbances
@@ -48,6 +49,7 @@ def explain(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     causes = Disturbances(sampled(scenario, "explain"))
+    _require_all_in_time(scenario, causes.plan)
     plan = causes.plan
     networks = {some: causes.network(some) for some in _subsets(causes.of_network)}
     batches = [
@@ -96,8 +98,28 @@ def explain(
     costs = _costs(every, mean)
     sizes = np.array([len(batch) for batch in batches])
     return label_explanation(
-        scenario, plan.ideal_step_time, mean[frozenset(every)], costs, CAUSES, sizes
+        scenario,
+        plan.ideal_step_time,
+        mean[frozenset(every)],
+        costs,
+        CAUSES,
+        sizes,
+        errors=plan.means_have_errors,
     )
+
+
+def _require_all_in_time(scenario: Scenario, plan: Plan) -> None:
+    """Raise ScenarioError where not all that is lost is time of steps."""
+    remedies = plan.remedies
+    problems = []
+    if plan.tracked:
+        message = f'"{scenario.sync.policy}" loses samples, which is no time of steps;'
+        problems.append(Problem("sync.policy", f"{message} `mcsim compare` weighs both"))
+    if remedies is not None and (remedies.leaves_out or remedies.swapping):
+        message = "idle devices and swaps are no time of steps; `mcsim compare` weighs both"
+        problems.append(Problem("remedy", message))
+    if problems:
+        raise scenario.error(problems)
 
 
 class _Together:

@@ -73,7 +73,7 @@ def remedies_of(scenario: Scenario) -> Iterator[Remedy]:
     """All single remedies by name, also those that a scenario has no place for."""
     return all_remedies(
         dict.fromkeys(fleet.device for fleet in scenario.fleet),
-        dict.fromkeys(fleet.site for fleet in scenario.fleet if fleet.site is not None),
+        dict.fromkeys(filter(None, (_site(scenario, fleet) for fleet in scenario.fleet))),
     )
 
 
@@ -193,8 +193,8 @@ def _waited_for(scenario: Scenario) -> Tuned:
 
 
 def replicas(scenario: Scenario) -> int:
-    """Copies of the model."""
-    return lower(scenario).replicas
+    """Copies of the model, without spare ones."""
+    return lower(scenario.replace({"remedy": None})).replicas
 
 
 def _inside(scenario: Scenario, by: float) -> Scenarios:
@@ -249,38 +249,53 @@ def _without(scenario: Scenario, kind: str) -> Scenarios:
     return (_with(scenario, left),)
 
 
+def _site(scenario: Scenario, fleet: Fleet) -> str | None:
+    """Where a group is; the first site where it does not say."""
+    return fleet.site or (scenario.site[0].name if scenario.site else None)
+
+
 def _only(scenario: Scenario, site: str) -> Scenarios:
-    here = [fleet for fleet in scenario.fleet if fleet.site == site]
+    here = [fleet for fleet in scenario.fleet if _site(scenario, fleet) == site]
     if len(here) == len(scenario.fleet):
         raise InapplicableError("there is one site")
     return (_with(scenario, here),)
 
 
 def _islands_of_sites(scenario: Scenario) -> Scenarios:
-    sites = dict.fromkeys(fleet.site for fleet in scenario.fleet)
-    if len(sites) == 1:
-        raise InapplicableError("there is one site")
-    return tuple(_with(scenario, [f for f in scenario.fleet if f.site == s]) for s in sites)
+    return _islands(scenario, [_site(scenario, fleet) for fleet in scenario.fleet], "site")
 
 
 def _islands_of_kinds(scenario: Scenario) -> Scenarios:
-    kinds = dict.fromkeys(fleet.device for fleet in scenario.fleet)
-    if len(kinds) == 1:
-        raise InapplicableError("there is one generation")
-    return tuple(_with(scenario, [f for f in scenario.fleet if f.device == k]) for k in kinds)
+    return _islands(scenario, [fleet.device for fleet in scenario.fleet], "generation")
+
+
+def _islands(scenario: Scenario, of: Sequence[str | None], kind: str) -> Scenarios:
+    """An island of the groups that have the same in `of`."""
+    names = dict.fromkeys(of)
+    if len(names) == 1:
+        raise InapplicableError(f"there is one {kind}")
+    remedy, sync = scenario.remedy, scenario.sync
+    if (remedy and (remedy.drop_devices or remedy.drop_nodes)) or sync.wait_for or sync.quorum:
+        raise InapplicableError("drop_..., wait_for and quorum are numbers of the whole fleet")
+    islands = [
+        [fleet for fleet, one in zip(scenario.fleet, of, strict=True) if one == name]
+        for name in names
+    ]
+    spread = [island for island in islands if len({_site(scenario, f) for f in island}) > 1]
+    if len(spread) > 1:
+        raise InapplicableError("several islands would share the links between sites")
+    return tuple(_with(scenario, island) for island in islands)
 
 
 def _with(scenario: Scenario, fleet: Sequence[Fleet]) -> Scenario:
-    """The scenario with some of its groups, and links among their sites.
+    """The scenario with some of its groups.
 
     A batch that is given for all of the fleet stays as large a device.
     """
-    sites = {one.site for one in fleet}
-    links = tuple(link for link in scenario.link if set(link.between) <= sites)
     workload = scenario.workload
     if workload.model is not None:
         share = sum(one.count for one in fleet) / _devices(scenario)
         batch = round(workload.model.batch * share / workload.model.sequence)
         model = replace(workload.model, batch=max(batch, 1) * workload.model.sequence)
         workload = replace(workload, model=model)
-    return replace(scenario, fleet=tuple(fleet), link=links, workload=workload)
+    return replace(scenario, fleet=tuple(fleet), workload=workload)

@@ -11,6 +11,7 @@ import xarray as xr
 
 from mcsim import catalogue
 from mcsim.engine import base_times
+from mcsim.errors import Problem
 from mcsim.laws import FloatArray
 from mcsim.model import Plan, lower
 from mcsim.model.dividing import training_of
@@ -38,6 +39,9 @@ def verdict(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     plan = replace(lower(scenario), replicates=run.sizes["replicate"])
+    if plan.remedies is not None and plan.remedies.leaves_out:
+        message = "a verdict is of all devices; ask for drop_... and spares by --remedy"
+        raise scenario.error([Problem("remedy", message)])
     # A service knows no rounds: its passes are as disturbed as single steps. Nor does it leave out
     # anybody, or share out the work of a step.
     plain = scenario.replace({"sync": None, "remedy": None})
