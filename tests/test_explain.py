@@ -250,6 +250,8 @@ def test_what_takes_more_than_a_day_is_refused(tmp_path):
         ({"run.target_relative_error": 0.01}, "target_relative_error"),
         ({"run.engine": "exact"}, "explain samples"),
         ({"run.target": "cuda"}, "on the processor"),
+        ({"sync.policy": "backup", "sync.wait_for": 8}, "loses samples"),
+        ({"remedy.drop_devices": 8}, "idle devices and swaps"),
     ],
 )
 def test_what_cannot_be_taken_apart_is_refused(tmp_path, changes, said):

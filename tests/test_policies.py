@@ -699,10 +699,8 @@ def test_shards_and_longer_runs_are_the_whole(policy, tmp_path):
 def test_what_a_step_loses_to_each_cause_adds_up_under_a_policy():
     asked = at_sites(*THREE, steps=20)
     one = with_policy(asked, "backup", wait_for=100)
-    causes = mcsim.explain(one)
-    total = causes.overall_shapley_time.sum() + causes.ideal_step_time
-    whole = float(mcsim.run(one).overall_step_time_mean)
-    assert float(total) == pytest.approx(whole, rel=1e-12)
+    with pytest.raises(mcsim.ScenarioError, match=r"sync\.policy: .backup. loses samples"):
+        mcsim.explain(one)
     rounds = with_policy(asked.replace({"run.engine": "auto"}), "hierarchical", inner_steps=3)
     causes = mcsim.explain(rounds)
     total = causes.overall_shapley_time.sum() + causes.ideal_step_time
@@ -748,3 +746,25 @@ def test_too_few_candidates_are_seen(monkeypatch):
     monkeypatch.setattr(cutoff, "_is_above", lambda level, factor, time, draw: factor > 0)
     with pytest.raises(SimulationError, match="-inf"):
         sample_steps(cluster_of(plan), 0, 50)
+
+
+def test_an_interrupted_site_waits_between_the_steps_that_it_reached():
+    """Four steps of 1 s are over after two of 2 s, in each of which most wait for half of it."""
+    table = {
+        "name": "quorum",
+        "run": {"steps": 2},
+        "site": [{"name": "m"}, {"name": "n"}],
+        "link": [{"between": ["m", "n"], "bandwidth": "1 GB/s"}],
+        "sync": {"policy": "quorum", "quorum": 1, "inner_steps": 4},
+        "fleet": [
+            {"name": name, "device": "custom", "compute": compute, "count": count, "site": site}
+            for name, compute, count, site in (
+                ("fast", 1, 16, "m"),
+                ("most", 1, 15, "n"),
+                ("slow", 2, 1, "n"),
+            )
+        ],
+    }
+    found = mcsim.run(mcsim.Scenario.from_dict(table))
+    assert found.overall_step_time_mean == 4
+    np.testing.assert_allclose(found.wait_fraction[0], [0, 0.5, 0])

@@ -14,7 +14,7 @@ from mcsim.engine.sampled import SampledEngine
 from mcsim.errors import ScenarioError
 from mcsim.model import lower
 from mcsim.model.remedies import ABSENT
-from mcsim.model.shares import real_shares, whole_shares
+from mcsim.model.shares import real_shares, whole_room, whole_shares
 
 STEP = {"law": "lognormal", "mean": 1, "cv": 0.1}
 PERSISTENT = {"law": "lognormal", "mean": 1, "cv": 0.05}
@@ -202,11 +202,48 @@ def test_eviction_ends_slow_states_early_and_costs_its_swaps():
     found = mcsim.run(short)
     clock = float(found.clock)
     each = -np.expm1(-clock * (1 / 100 + 1 / duration)) / (clock * (1 / 100 + 1 / duration))
-    begun = 2_201 / (100 + duration) * each
-    assert found.swap_time_share.item() == pytest.approx(begun * np.exp(-5 / 20) * 0.1)
-    used = float(found.ideal_step_time / found.overall_step_time_mean)
-    used /= 1 + found.swap_time_share.item()
-    assert float(found.overall_efficiency) == pytest.approx(used, rel=1e-3)
+    begun = 2_201 / (100 + duration) * each * clock
+    assert found.swap_time.item() == pytest.approx(begun * np.exp(-5 / 20) * 0.1)
+    whole = found.overall_step_time_mean + found.swap_time
+    assert float(found.overall_efficiency) == pytest.approx(
+        float(found.ideal_step_time / whole), rel=1e-3
+    )
+
+
+def test_spares_leave_as_many_at_work_as_are_asked_for():
+    """Also where the last node is not full."""
+    ten = oracle.scenario(
+        {"count": 10, "devices_per_node": 8, "jitter": {"persistent": PERSISTENT}},
+        replicates=6,
+        remedy={"spares": 0.5},
+    )
+    found = mcsim.run(ten)
+    assert found.group_devices.item() == 18
+    assert found.devices_at_work.values.tolist() == [10] * 6
+
+
+def test_shares_of_devices_that_take_no_time_are_refused():
+    parts = [
+        {"weight": 0.1, "law": "constant", "value": 0},
+        {"weight": 0.9, "law": "constant", "value": 1},
+    ]
+    persistent = {"law": "mixture", "parts": parts}
+    for remedy in ({"shares": "device"}, {"shares": "device", "microbatches": 4}):
+        with pytest.raises(mcsim.McsimError, match="devices that take some time"):
+            mcsim.run(fleet(remedy=remedy, jitter={"persistent": persistent}))
+
+
+def test_a_group_that_is_left_out_waits_for_nobody():
+    one = oracle.scenario({"count": 8}, {"count": 8, "compute": 4.0}, steps=2)
+    found = mcsim.run(one.replace({"remedy.drop_devices": 8}))
+    assert found.overall_step_time_mean == 1
+    assert np.isnan(found.wait_fraction.sel(group="group-1")).all()
+    assert found.wait_fraction.sel(group="group-0") == 0
+
+
+def test_a_room_that_is_a_whole_number_is_not_rounded_down():
+    assert whole_room(1.15, 100) == 115
+    assert whole_room(1.154, 100) == 115
 
 
 @pytest.mark.parametrize(

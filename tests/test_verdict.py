@@ -641,17 +641,21 @@ def test_every_figure_says_who_says_so_and_how_sure_it_is(table):
             assert figure.source.startswith("ours") == (figure.confidence == "assumption")
 
 
-def test_training_counts_what_remedies_leave_out_and_serving_does_not():
-    plain = asked(jitter={"persistent": PERSISTENT, "step": STEP})
-    half = plain.replace({"remedy.drop_devices": plain.fleet[0].count // 2})
-    whole, left = mcsim.verdict(plain), mcsim.verdict(half)
-    run = mcsim.run(half)
+def test_training_counts_swaps_and_serving_knows_no_remedy():
+    slow = {"every": "1000 s", "duration": "100 s", "factor": {"law": "constant", "value": 2}}
+    plain = asked(jitter={"persistent": PERSISTENT, "step": STEP, "slow": slow})
+    remedy = {"remedy.evict_after": "10 s", "remedy.swap_cost": "5 s", "remedy.shares": "device"}
+    swapped = plain.replace(remedy)
+    whole, left = mcsim.verdict(plain), mcsim.verdict(swapped)
+    run = mcsim.run(swapped)
+    assert float(run.swap_time) > 0
     training = left.sel(use="training")
-    assert float(training.efficiency.mean()) == pytest.approx(float(run.overall_efficiency))
-    assert float(training.efficiency.mean()) < 0.6
+    assert float(training.efficiency) == pytest.approx(float(run.overall_efficiency))
     for name in ("efficiency", "tokens_per_second", "power"):
         one, other = (found[name].sel(use="inference") for found in (whole, left))
         np.testing.assert_array_equal(one, other)
+    with pytest.raises(mcsim.ScenarioError, match=r"remedy: a verdict is of all devices"):
+        mcsim.verdict(plain.replace({"remedy.drop_devices": 1}))
 
 
 def test_remedies_change_the_trainer(tmp_path):

@@ -57,12 +57,15 @@ def rounds_ended(plan: Plan, replicate: int, first: int, arrivals: Arrivals) -> 
         met = _met(rounds, work)
         require_finite(met.time)
         ready = _sum(work.ready)
-        busy = _sum(arrivals.busy.reshape(len(ready), rounds.inner, -1))
+        each = arrivals.busy.reshape(len(ready), rounds.inner, -1)
+        busy = _sum(each)
         if met.late.any():
             # Interrupted, as soon as the others exchange.
             ready = np.where(met.late, np.minimum(ready, met.start[:, None]), ready)
-            of_groups = met.late[:, [group.site for group in plan.groups]]
-            busy = np.where(of_groups, np.minimum(busy, met.start[:, None]), busy)
+            sites = [group.site for group in plan.groups]
+            begun = np.cumsum(work.whole, axis=1)[:, :, sites] - work.whole[:, :, sites]
+            left = np.maximum(met.start[:, None, None] - begun, 0.0)
+            busy = np.where(met.late[:, sites], _sum(np.minimum(each, left)), busy)
         last: FloatArray = ready.max(axis=1)
         among = met.time - _met(rounds, work._replace(across=np.zeros_like(work.across))).time
     components = None

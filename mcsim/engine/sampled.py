@@ -177,7 +177,8 @@ def _screened(
             cluster, index, screens[index], first, count, finder
         )
         screened = screens[index]
-        busy[:, index] = (screened.expected_sum + surplus) / max(screened.present, 1)
+        present = screened.present or np.nan
+        busy[:, index] = (screened.expected_sum + surplus) / present
         column = group.site
         tied = (latest == ready[:, column]) & (drawn < draw[:, column])
         later = (latest > ready[:, column]) | tied

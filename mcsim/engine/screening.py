@@ -328,7 +328,7 @@ def find_level(groups: Sequence[tuple[GroupLaws, Bins]], kept: float) -> Level:
 
     groups: laws and base times of the groups of the site.
     """
-    if sum(bins.base.size for _, bins in groups) <= 2 * kept:
+    if sum(int(bins.weight.sum()) for _, bins in groups) <= 2 * kept:
         return EVERY_DEVICE
 
     def reach(time: float) -> float:

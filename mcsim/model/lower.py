@@ -172,9 +172,12 @@ def _require_no_network(scenario: Scenario, plan: Plan) -> None:
 
 
 def _require_all_there(scenario: Scenario, plan: Plan) -> None:
-    """Raise ScenarioError where some of those that a policy counts are left out."""
-    if plan.remedies is not None and plan.remedies.leaves_out and (plan.stale or plan.tracked):
-        message = f'drop_..., spares: not available with policy = "{scenario.sync.policy}" yet'
+    """Raise ScenarioError where some of those that a policy counts are left out, or count more."""
+    if plan.remedies is None or not (plan.stale or plan.tracked):
+        return
+    if plan.remedies.leaves_out or plan.remedies.shares != "equal":
+        keys = "shares, drop_..., spares"
+        message = f'{keys}: not available with policy = "{scenario.sync.policy}" yet'
         raise scenario.error([Problem("remedy", message)])
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mcsim.errors import Problem
+from mcsim.errors import Problem, SimulationError
 from mcsim.laws import FloatArray
 from mcsim.model.plan import Group, Plan, Slow
-from mcsim.model.shares import real_shares, whole_shares
+from mcsim.model.shares import real_shares, whole_room, whole_shares
 from mcsim.scenario import Scenario
 from mcsim.scenario.remedy import Remedy
 
@@ -29,8 +29,8 @@ class Remedies:
     """What is done about a drawn cluster.
 
     shares, microbatches, most_share, drop_devices, drop_nodes: as the scenario says. spare_nodes:
-    of each group, that its count holds besides the devices that are asked for. swapping: seconds
-    of replacing devices, for which all wait, over the seconds of the steps.
+    of each group, that its count holds besides the devices that are asked for. swapping: seconds a
+    step of replacing devices, for which all wait.
     """
 
     shares: str = "equal"
@@ -44,12 +44,14 @@ class Remedies:
     @property
     def leaves_out(self) -> bool:
         """Whether some devices do not work."""
-        return bool(self.drop_devices) or self.leaves_out_nodes
+        return bool(self.drop_devices or self.drop_nodes or any(self.spare_nodes))
 
-    @property
-    def leaves_out_nodes(self) -> bool:
-        """Whether whole nodes do not work, which may have more devices or fewer."""
-        return bool(self.drop_nodes or any(self.spare_nodes))
+    def spare_devices(self, groups: Sequence[Group]) -> int:
+        """Devices beyond those that are asked for."""
+        return sum(self._spares_of(groups, index) for index in range(len(groups)))
+
+    def _spares_of(self, groups: Sequence[Group], index: int) -> int:
+        return self.spare_nodes[index] * groups[index].devices_per_node if self.spare_nodes else 0
 
     def applied(
         self, groups: Sequence[Group], base: Sequence[FloatArray]
@@ -63,6 +65,11 @@ class Remedies:
         nodes = [_nodes(group, times) for group, times in zip(groups, found, strict=True)]
         for index, spare in enumerate(self.spare_nodes):
             _leave_out(groups, found, nodes, [index], spare)
+            # Of nodes that are not full more would stay than are asked for.
+            more = int(np.count_nonzero(found[index] > ABSENT)) - groups[index].count
+            more += self._spares_of(groups, index)
+            found[index][_slowest(found[index], more)] = ABSENT
+            nodes[index] = _nodes(groups[index], found[index])
         _leave_out(groups, found, nodes, range(len(groups)), self.drop_nodes)
         if self.drop_devices:
             every = np.concatenate(found)
@@ -78,11 +85,13 @@ class Remedies:
             known = [np.full(g.count, g.compute) for g in groups]
         present = np.concatenate(found) > ABSENT
         time = np.concatenate(known)[present]
+        if not (time.size and time.min() > 0.0 and np.isfinite(time).all()):
+            raise SimulationError("[remedy] shares need devices that take some time, all of them")
         if self.microbatches is None:
             share = real_shares(time, self.most_share)
         else:
             number = self.microbatches
-            most = None if self.most_share == math.inf else int(self.most_share * number)
+            most = None if self.most_share == math.inf else whole_room(self.most_share, number)
             share = whole_shares(time / number, number, most) / number
         every = np.zeros(present.size)
         every[present] = share
@@ -177,7 +186,7 @@ def _problems(remedy: Remedy, plan: Plan) -> Iterator[Problem]:
 
 
 def _swapping(remedy: Remedy, plan: Plan) -> float:
-    """Seconds of swaps over seconds of steps: each spell that lasts long enough costs one."""
+    """Seconds of swaps in a step: each spell that lasts long enough costs one."""
     if remedy.evict_after is None:
         return 0.0
     found = 0.0
@@ -186,5 +195,5 @@ def _swapping(remedy: Remedy, plan: Plan) -> float:
             if isinstance(slow, Slow):
                 # Spells begin where the state is drawn anew, and slow after not having been it.
                 begun = group.units(slow.level) * slow.share * (1 - slow.share) * slow.refresh
-                found += begun * slow.evicted * remedy.swap_cost / plan.clock
-    return found
+                found += begun * slow.evicted * remedy.swap_cost
+    return found * plan.inner

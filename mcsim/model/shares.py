@@ -57,6 +57,11 @@ def whole_shares(time: FloatArray, average: int, most: int | None = None) -> Int
     return number
 
 
+def whole_room(most: float, average: int) -> int:
+    """The microbatches of a share; a product that rounds beneath a whole number is that number."""
+    return math.floor(most * average * (1 + 1e-12))
+
+
 def _done(time: FloatArray, end: float, room: int) -> IntArray:
     """How many microbatches each has done at `end`."""
     number = np.minimum(np.floor(end / time), room).astype(np.int64)

@@ -122,7 +122,8 @@ class Summary:
     def updates(self) -> FloatArray:
         """Updates of all replicas a second; shape (replicates,)."""
         with np.errstate(divide="ignore"):
-            found = self.plan.replicas * (1.0 - self.lost) / self.step_time
+            whole = self.step_time + self.swapping
+            found = self.plan.replicas * (1.0 - self.lost) / whole
         return np.asarray(found)
 
     @cached_property
@@ -168,10 +169,15 @@ class Summary:
 
         Samples that enter no update are no use of any.
         """
+        ideal = self.plan.ideal_step_time * (1.0 - self.lost)
         with np.errstate(divide="ignore"):
-            speed = np.where(self.slowdown > 0, (1.0 - self.lost) / self.slowdown, np.nan)
-        swapping = 0.0 if self.plan.remedies is None else self.plan.remedies.swapping
-        return np.asarray(speed * self.at_work / self.plan.devices / (1.0 + swapping))
+            speed = np.where(self.slowdown > 0, ideal / (self.step_time + self.swapping), np.nan)
+        return np.asarray(speed * self.at_work / self.plan.devices)
+
+    @property
+    def swapping(self) -> float:
+        """Seconds a step for which all wait while devices are replaced."""
+        return 0.0 if self.plan.remedies is None else self.plan.remedies.swapping
 
     @cached_property
     def at_work(self) -> NDArray[np.int64]:

@@ -147,13 +147,13 @@ STATISTICS: tuple[Statistic, ...] = (
         is_known=lambda s: s.plan.remedies is not None and s.plan.remedies.leaves_out,
     ),
     Statistic(
-        "swap_time_share",
+        "swap_time",
         (),
-        "1",
-        "time in which all wait for devices to be replaced, over that of the steps",
-        lambda s: _known(s.plan.remedies).swapping,
+        "s",
+        "time a step in which all wait for devices to be replaced",
+        lambda s: s.swapping,
         comment="not in the step times; in efficiency and what follows from it",
-        is_known=lambda s: s.plan.remedies is not None and s.plan.remedies.swapping > 0.0,
+        is_known=lambda s: s.swapping > 0.0,
     ),
     Statistic(
         "effective_gpus",

@@ -73,7 +73,3 @@ class Remedy(Part):
                     yield key, 'changes nothing with equal shares; take shares = "device"'
         if self.evict_after is None and self.swap_cost not in (0.0, UNREADABLE):
             yield "swap_cost", "changes nothing: nobody is replaced without `evict_after`"
-        if UNREADABLE not in (self.microbatches, self.most_share) and self.most_share is not None:
-            units = self.microbatches
-            if units is not None and int(self.most_share * units) < units:
-                yield "most_share", f"{self.most_share:g} has no room for {units} microbatch(es)"
