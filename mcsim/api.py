@@ -130,6 +130,8 @@ def compare(
 
     if isinstance(remedies, str):
         raise TypeError(f"remedies is the one name {remedies!r}; give a list of names")
+    if not all(isinstance(name, str) for name in remedies or ()):
+        raise TypeError("remedies are names, or new values of keys as text")
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
     return compared(scenario, remedies, threads=threads, progress=progress)
@@ -149,14 +151,16 @@ def sweep(
 
     over: by key path (`link[*].bandwidth` for all links at once) the values, as a file has them, or
     text: `1,2,5`, or of numbers `1..9/5` (five values) and `1..100/5,log`. method: "grid", whose
-    dimensions are the keys; "lhs" (Latin hypercube) or "sobol", which spread so many `points` over
-    ranges `1..9`. indices: estimate Sobol indices, by `points` times two more runs than keys (extra
-    `salib`). progress: called with the steps done and all steps.
+    dimensions are named after the keys (`run_steps`); "lhs" (Latin hypercube) or "sobol", which
+    spread so many `points` over ranges `1..9`. indices: estimate Sobol indices, by `points` times
+    two more runs than keys (extra `salib`). progress: called with the steps done and all steps.
     Result: `overall_...` and their errors over the keys, of each point with the bits of `run`.
     Raises ScenarioError with all that is wrong with any point, before the first is run.
     """
     from mcsim.study import sweep as swept
 
+    if not isinstance(over, Mapping):
+        raise TypeError(f"over is {over!r}; give the values of keys, as {{'run.steps': [1, 2]}}")
     if not isinstance(scenario, Scenario):
         scenario = load(scenario)
     return swept(

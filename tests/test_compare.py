@@ -319,3 +319,25 @@ def test_a_result_of_a_run_is_not_replaced(mixed, tmp_path):
     assert said.exit_code == 2
     assert "is the result of a run; it is not replaced" in said.output
     assert result.read_bytes() == before
+
+
+def test_a_run_does_not_replace_a_comparison(mixed, tmp_path):
+    scenario, result = tmp_path / "mixed.toml", tmp_path / "compared.nc"
+    scenario.write_text(mixed.replace({"run.steps": 2}).to_toml())
+    mcsim.write(mcsim.compare(mixed.replace({"run.steps": 2}), ["double-links"]), result)
+    before = result.read_bytes()
+    for command in (["run", str(scenario)], ["explain", str(scenario)]):
+        said = CliRunner().invoke(main, [*command, "-o", str(result)])
+        assert said.exit_code == 2
+        assert "is the result of a comparison; it is not replaced" in said.output
+    assert result.read_bytes() == before
+
+
+def test_swaps_are_in_the_step_of_a_comparison():
+    slow = {"every": "100 s", "duration": "20 s", "factor": {"law": "constant", "value": 1.5}}
+    sick = two_sites(jitter={"slow": slow})
+    found = mcsim.compare(sick, ["remedy.evict_after=5 s;remedy.swap_cost=1 s"]).isel(remedy=1)
+    run = mcsim.run(sick.replace({"remedy.evict_after": "5 s", "remedy.swap_cost": "1 s"}))
+    np.testing.assert_allclose(found.step_time_mean, run.step_time_mean + float(run.swap_time))
+    np.testing.assert_allclose(found.effective_gpus, 64 / found.step_time_mean)
+    assert "more a step while devices are replaced" in summarise(run)

@@ -295,7 +295,7 @@ def test_a_run_is_not_replaced_by_a_sweep(file, tmp_path):
     call("run", file, "-o", output)
     before = output.read_bytes()
     refused = call("sweep", file, "--over", "run.steps=1,2", "-o", output, code=2)
-    assert "is no sweep's result; it is not replaced" in refused.stderr
+    assert "it is not replaced" in refused.stderr
     assert output.read_bytes() == before
 
 

@@ -486,7 +486,7 @@ def test_what_is_told_is_held_against_what_is_computed():
     assert f"a further factor of {factor:.3g}" in said
     assert "less than is told: they more than explain it" in told(0.35, *MIXED)
     assert told(leaves, *MIXED).endswith("as is told.")
-    assert "there is nothing to explain" in told(0.5, *MIXED)
+    assert "one of the two figures is wrong" in told(0.5, *MIXED)
     assert "is not known" in told(0.1, *MIXED, mfu=None)
 
 
@@ -686,3 +686,10 @@ def test_remedies_change_the_trainer(tmp_path):
     wrong = CliRunner().invoke(main, ["verdict", str(file), "--remedy", "nothing"])
     assert wrong.exit_code == 2
     assert 'unknown remedy "nothing"' in wrong.stderr
+
+
+def test_a_trainer_that_loses_every_sample_suits_inference():
+    lost = asked().replace({"sync.policy": "timeout", "sync.timeout": "0.1 s"})
+    said = " ".join(summarise(mcsim.verdict(lost)).split())
+    assert "as a trainer it does nothing" in said
+    assert 'What samples are worth with "timeout" is not in it' in said

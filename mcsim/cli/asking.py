@@ -122,8 +122,11 @@ def complete(read: Callable[[Any], Result], dataset: Any, file: Path) -> Result:
         raise Failure(f"mcsim: {file}: cannot be read: {error}", FAILED) from None
 
 
-def require_free(output: Path | None, kind: str) -> None:
-    """Fail where a file cannot be written, or is a result of another kind, which would be lost."""
+def require_free(output: Path | None, *kinds: str) -> None:
+    """Fail where a file cannot be written, or is a result of another kind, which would be lost.
+
+    kinds: as of `kind_of`, that may be replaced. What cannot be read is nobody's result.
+    """
     from mcsim.api import open as open_result
     from mcsim.results import check_output, kind_of
 
@@ -132,10 +135,21 @@ def require_free(output: Path | None, kind: str) -> None:
     as_usage(check_output, output)
     if not output.exists() or output.stat().st_size == 0:
         return
-    with open_result(output) as there:
-        if kind_of(there) != kind:
-            message = f"mcsim: {output}: is the result of a {kind_of(there)}; it is not replaced"
-            raise Failure(message, USAGE)
+    try:
+        with open_result(output) as there:
+            found = kind_of(there)
+    except McsimError:
+        return
+    if found not in kinds:
+        message = f"mcsim: {output}: is the result of {named(found)}; it is not replaced"
+        raise Failure(message, USAGE)
+
+
+def named(kind: str) -> str:
+    """`an explanation`, `a run`, `a value that was sought`."""
+    if kind == "find":
+        return "a search for a value"
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
 def give(dataset: Any, output: Path | None) -> None:

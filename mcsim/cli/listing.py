@@ -42,8 +42,8 @@ def remedies() -> str:
     rows = [[one.name, one.description] for one in all_remedies(["DEVICE"], ["SITE"])]
     rows += [[name, "together"] for name in COMBINATIONS]
     note = (
-        "DEVICE and SITE are those of the scenario; remedies may be joined by +, and new values of"
-        " keys are one"
+        "DEVICE and SITE are those of the scenario; remedies may be joined by +; new values of keys"
+        " are one too,\nas 'sync.policy=timeout;sync.timeout=12 s'"
     )
     return f"{table(['remedy', 'what is done'], rows, left=(0, 1))}\n{note}"
 

@@ -15,6 +15,7 @@ from mcsim.cli.asking import (
     as_usage,
     directory,
     refuse_beyond,
+    require_free,
     scenario_of,
     scenario_options,
 )
@@ -164,7 +165,6 @@ def run(
     from mcsim.cli.running import path_of, run_into
     from mcsim.cli.shards import shards
     from mcsim.model.estimate import before_running
-    from mcsim.results import check_output
 
     target = target or asked.run.target
     asked = anywhere(asked)
@@ -175,7 +175,7 @@ def run(
     if len(set(paths)) < len(paths):
         raise click.UsageError("several shards need {shard} in the name of --output")
     for path in paths:
-        as_usage(check_output, path)
+        require_free(path, "run", "part")
     for remark in before_running(asked):
         say(f"note: {remark}")
     with ExitStack() as stack:
@@ -209,7 +209,6 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
     """
     from mcsim.batch import merge as merge_files
     from mcsim.results import (
-        check_output,
         is_part_of_sweep,
         label,
         only_writer,
@@ -217,12 +216,12 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
         write,
     )
 
-    as_usage(check_output, output)
     if is_part_of_sweep(files[0]):
         from mcsim.cli.sweep_files import merge_sweeps
 
         merge_sweeps(files, output, partial=partial)
         return
+    require_free(output, "run", "part")
     with only_writer(output):
         whole = as_usage(lambda: merge_files(files, partial=partial))
         dataset = label(whole)

@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from mcsim.study.design import Design
 
 
-def require_replaceable(path: Path) -> None:
-    """Fail where a result could not be written later, or would replace that of something else."""
-    from mcsim.api import open as open_result
-    from mcsim.results import OF_SWEEPS, check_output
-
-    as_usage(check_output, path)
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with as_usage(open_result, path) as there:
-        if there.attrs.get("study") not in OF_SWEEPS:
-            raise Failure(f"mcsim: {path}: is no sweep's result; it is not replaced", USAGE)
-
-
 @contextmanager
 def telling_of_checks() -> Iterator[None]:
     """Say at the end, once, where the engines disagreed."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mcsim.cli.asking import as_usage, scenario_of, scenario_options, settings
+from mcsim.cli.asking import as_usage, require_free, scenario_of, scenario_options, settings
 from mcsim.cli.saying import say
-from mcsim.cli.sweep_files import require_replaceable, sweep_into, telling_of_checks
+from mcsim.cli.sweep_files import sweep_into, telling_of_checks
 from mcsim.errors import Problem, ScenarioError
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def sweep(
     if len(set(paths)) < len(paths):
         raise click.UsageError("several shards need {shard} in the name of --output")
     for part, path in zip(parts, paths, strict=True):
-        require_replaceable(path)
+        require_free(path, "sweep", "part of a sweep")
         sweep_into(path, asked, part, session, threads, resume=resume)
 
 
@@ -161,8 +161,7 @@ def _find(
     if not force:
         ends = [lower(low), lower(low.replace({key: span.at(1.0)}))]
         _refuse(base, ends * (LIKELY_RUNS // 2), threads)
-    if output is not None:
-        require_replaceable(output)
+    require_free(output, "find")
     with telling_of_checks(), ProgressLine(sys.stderr, "runs, about") as progress:
         dataset = find(base, key, within, *goal, threads=threads, progress=progress.update)
     if output is not None:

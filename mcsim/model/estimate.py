@@ -116,6 +116,11 @@ def _remarks(scenario: Scenario, plan: Plan) -> list[str]:
         said += _about_model(training)
     if plan.division is not None:
         said += _about_division(scenario, plan.division)
+    if plan.stale is not None and plan.steps < 100 * min(plan.stale.bound, plan.steps):
+        said.append(
+            "replicas that get ahead of others count as progress, which they can only once: in few"
+            " steps they gain more than in the long run"
+        )
     used = {site.name for site in plan.sites}
     said += [f"site {s.name} has no devices" for s in scenario.site if s.name not in used]
     return said

@@ -52,7 +52,7 @@ def outcome_of(name: str, description: str, runs: Sequence[tuple[Scenario, Tally
     return Outcome(
         name,
         description,
-        np.max([one.step_time for one in summaries], axis=0),
+        np.max([one.step_time + one.swapping for one in summaries], axis=0),
         all(one.plan.means_have_errors for one in summaries),
         throughput,
         sum(peaks),
@@ -96,7 +96,8 @@ def label_comparison(
         np.array([one.step_time for one in outcomes]),
         "s",
         "mean step time",
-        "of a round where there are inner steps; of the slowest of several islands",
+        "of a round where there are inner steps; of the slowest of several islands; with the time"
+        " in which devices are replaced",
     )
     known = np.array([one.has_error for one in outcomes])
     of_mean = variables["overall_step_time_mean_stderr"]
@@ -260,7 +261,7 @@ def summarise_comparison(dataset: xr.Dataset) -> Paragraphs:
     clusters = int(attrs["replicates_done"])
     first, *others = best_first(dataset)
     rows = [_row(one) for one in (first, *others)]
-    header = ["remedy", "step, s", "effective GPUs", "", "gain", "", "recovered", ""]
+    header = ["remedy", "step or round, s", "effective GPUs", "", "gain", "", "recovered", ""]
     header += ["lost", "idle", "work costs", "best on"]
     head = (
         f"{attrs['scenario_name']}: {int(attrs['devices']):,} devices;"
@@ -275,7 +276,7 @@ def summarise_comparison(dataset: xr.Dataset) -> Paragraphs:
         " lost: of the samples;",
         "what samples are worth where replicas meet rarely is not in it. work costs: of the same"
         " work, all devices",
-        "paid for alike, over that without a remedy.",
+        "paid for alike, over that without a remedy; best on: of the clusters.",
     ]
     if clusters == 1:
         notes.append("One cluster says nothing of others: take several (run.replicates).")
@@ -296,7 +297,7 @@ def _row(one: xr.Dataset) -> list[str]:
         gpus,
         gpus_error and f"± {gpus_error}",
         *cells,
-        _or_nothing(f"{100 * float(one.overall_samples_lost):.2g} %"),
+        _or_nothing(f"{100 * float(one.overall_samples_lost):.3g} %"),
         _or_nothing(f"{float(one.idle_devices):,.0f}"),
         f"{float(one.relative_cost):.3f}",
         f"{100 * float(one.best_share):.0f} %",

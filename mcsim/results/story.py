@@ -144,11 +144,17 @@ def _which(dataset: xr.Dataset) -> str:
         f" work of {kept['inference'] * load * devices:,.0f}. Training is taken never to pause or"
         " to fail."
     )
+    policy, worth = str(dataset.attrs["sync_policy"]), dataset.attrs["statistical_efficiency"]
+    if policy != "bsp":
+        known = f"; that they are worth {worth:g} is given" if worth < 1.0 else ""
+        said += f' What samples are worth with "{policy}" is not in it{known}.'
     break_even = kept["training"] / kept["inference"]
     if break_even >= 1.0:
         return f"{said} It suits training: no load makes more of it as a service."
     at = f"above a load of {100 * break_even:.0f} % a service makes more of it than training does"
     if load > break_even:
+        if not kept["training"] > 0.0:
+            return f"{said} It suits inference: as a trainer it does nothing."
         ratio = kept["inference"] * load / kept["training"]
         return f"{said} It suits inference: {ratio:.2g} times the work, and {at}."
     return f"{said} At this load training makes more of it; {at}."
@@ -239,8 +245,10 @@ def _public(dataset: xr.Dataset) -> Iterator[str]:
 def _mixing(told: float, computing: float, mixing: float) -> str:
     """What mixing generations alone explains of what is told."""
     said = f"Devices reach {100 * computing:.3g} % of their peak while they compute (an input)."
-    if told >= computing:
-        return f"{said} That is no more than is told: there is nothing to explain."
+    if told > computing:
+        return f"{said} Then no fleet can use what is told: one of the two figures is wrong."
+    if told == computing:
+        return f"{said} That is what is told: nothing is lost."
     if mixing > 1.0 - 1e-9:
         return f"{said} None is unlike the others: mixing generations explains nothing."
     alone = computing * mixing

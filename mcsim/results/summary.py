@@ -191,8 +191,10 @@ def _causes(dataset: xr.Dataset) -> Paragraphs:
     devices = int(dataset.group_devices.sum())
     effective, around = with_error(gpus, gpus_error)
     of_peak = ""
+    if "swap_time" in dataset:
+        of_peak = f", with {float(dataset.swap_time):.4g} s more a step while devices are replaced"
     if "devices_at_work" in dataset:
-        of_peak = f", {float(dataset.devices_at_work.mean()):,.0f} at work"
+        of_peak += f", {float(dataset.devices_at_work.mean()):,.0f} at work"
     if "mfu" in dataset:
         of_peak += f"; {percent(*estimate(dataset, 'mfu'))} of the fleet's peak (MFU)"
     of_all = (

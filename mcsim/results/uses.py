@@ -52,7 +52,8 @@ QUANTITIES: Mapping[str, Quantity] = {
     "efficiency": Quantity(
         "1",
         "share of the fleet's undisturbed capacity that is kept",
-        f"ideal_step_time / step_time_mean {_RUN}",
+        "efficiency: ideal_step_time / step_time_mean, times the part of the work that counts,"
+        f" without samples that are lost and swaps, {_RUN}",
         "requests a second that the drawn replicas can answer over those of undisturbed devices"
         " with a free network, none left over (inference, fleet, network, jitter)",
     ),

@@ -86,6 +86,7 @@ def label_verdict(
             f"{name} = {known.value:g}: {known.source}" for name, known in service.known.items()
         ),
         "power_figures": "; ".join(fleet.draw.sources),
+        "statistical_efficiency": np.float64(scenario.sync.statistical_efficiency or 1.0),
     }
     if fleet.cost is not None:
         more |= {"currency": fleet.cost.currency, "price_figures": fleet.cost.source}

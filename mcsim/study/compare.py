@@ -70,7 +70,10 @@ def compare(
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
     scenario = sampled(scenario, "compare")
-    chosen = list(applicable(scenario)) if names is None else list(dict.fromkeys(names))
+    if names is None:
+        chosen = list(applicable(scenario))
+    else:
+        chosen = [name for name in dict.fromkeys(names) if name != NONE]
     require_remedies(scenario, chosen)
     cost, outcomes = cost_of(scenario), list[Outcome]()
     for done, name in enumerate([NONE, *chosen]):
@@ -100,7 +103,8 @@ def require_remedies(scenario: Scenario, names: Sequence[str]) -> None:
     """
     sampled(scenario, "compare")
     for name in names:
-        _require(scenario, name)
+        if name != NONE:
+            _require(scenario, name)
 
 
 def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Variant:
@@ -167,7 +171,7 @@ def _by_keys(scenario: Scenario, text: str, known: dict[str, Remedy]) -> Remedy:
             " work stay the same",
         )
         for key in settings
-        if key.startswith(_FIXED) or key.endswith(".name")
+        if key.startswith(_FIXED) or key.endswith((".name", ".count"))
     ]
     if problems:
         raise scenario.error(problems)

@@ -101,7 +101,9 @@ def all_remedies(kinds: Iterable[str], sites: Iterable[str]) -> Iterator[Remedy]
     for kind in kinds:
         yield Remedy(f"without-{kind}", f"all {kind} left out", partial(_without, kind=kind))
     yield Remedy(
-        "spare-nodes", f"{100 * SPARES:g} % more nodes, the slowest idle", _set({"spares": SPARES})
+        "spare-nodes",
+        f"{100 * SPARES:g} % more nodes, at least one of each group, the slowest idle",
+        _set({"spares": SPARES}),
     )
     yield Remedy(
         "evict",
