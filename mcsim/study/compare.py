@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from mcsim.study.remedies import (
 )
 from mcsim.study.sampling import sampled
 from mcsim.suggest import did_you_mean
+from mcsim.threads import available_threads
 
 _FIXED = ("run", "name", "workload.compute", "workload.reference", "workload.model", "prices")
 """What a comparison is of, so that no remedy changes it."""
@@ -41,6 +43,8 @@ NONE = "none"
 """The name of the scenario as it is."""
 _PILOT_STEPS, _PILOT_REPLICATES = 64, 4
 """Of each number that is tried where the best is looked for."""
+_DOUBLINGS = 4
+"""Numbers that are tried at a time, each twice the one before."""
 _BETWEEN = 7
 """Numbers that are tried at a time between two that enclose the best."""
 
@@ -190,16 +194,18 @@ def _best(scenario: Scenario, tuned: Tuned, threads: int | None) -> int:
     known: dict[int, float] = {}
 
     def look_at(numbers: Sequence[int]) -> None:
-        for number in numbers:
-            if number not in known:
-                known[number] = _throughput(scenario, tuned.changes(number), threads)
+        fresh = [number for number in numbers if number not in known]
+        with ThreadPoolExecutor(threads or available_threads(), "mcsim") as pool:
+            found = pool.map(lambda one: _throughput(scenario, tuned.changes(one)), fresh)
+            known.update(zip(fresh, found, strict=True))
 
     numbers = [0]
     while numbers[-1] < tuned.most:
-        numbers.append(min(tuned.most, max(1, 2 * numbers[-1])))
-        look_at(numbers)
+        for _ in range(_DOUBLINGS):
+            numbers.append(min(tuned.most, max(1, 2 * numbers[-1])))
+        look_at(list(dict.fromkeys(numbers)))
         best = max(known.values())
-        if len(numbers) > 3 and all(known[one] < 0.98 * best for one in numbers[-3:]):
+        if all(known[one] < 0.98 * best for one in numbers[-_DOUBLINGS:]):
             break
     look_at(numbers)
     while True:
@@ -215,7 +221,7 @@ def _best(scenario: Scenario, tuned: Tuned, threads: int | None) -> int:
         look_at(fresh)
 
 
-def _throughput(scenario: Scenario, changes: dict[str, int], threads: int | None) -> float:
+def _throughput(scenario: Scenario, changes: dict[str, int]) -> float:
     """On the first clusters; none where a site would have nobody left."""
     run = replace(
         scenario.run,
@@ -224,7 +230,7 @@ def _throughput(scenario: Scenario, changes: dict[str, int], threads: int | None
     )
     changed = replace(scenario, run=run).replace(changes)
     try:
-        tally = simulate(lower(changed), threads=threads)
+        tally = simulate(lower(changed), threads=1)
     except NobodyLeftError:
         return 0.0
     return float(outcome_of("", "", [(changed, tally)]).throughput.mean())
