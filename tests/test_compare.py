@@ -331,6 +331,9 @@ def test_a_run_does_not_replace_a_comparison(mixed, tmp_path):
         assert said.exit_code == 2
         assert "is the result of a comparison; it is not replaced" in said.output
     assert result.read_bytes() == before
+    merged = CliRunner().invoke(main, ["merge", str(result), "-o", str(tmp_path / "whole.nc")])
+    assert merged.exit_code == 2
+    assert "is the result of a comparison, no part of a run" in merged.output
 
 
 def test_swaps_are_in_the_step_of_a_comparison():

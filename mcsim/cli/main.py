@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from mcsim.cli import quantities
 from mcsim.cli.asking import (
     as_usage,
     directory,
+    named,
     refuse_beyond,
     require_free,
     scenario_of,
@@ -25,6 +26,7 @@ from mcsim.errors import McsimError, ScenarioError
 
 if TYPE_CHECKING:
     from mcsim.cli.executors import Hands
+    from mcsim.results import Part
     from mcsim.scenario import Scenario
 
 _LISTS = (
@@ -207,7 +209,6 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
     to be of one run, of which nothing may be there twice; the result has the bits of a run that was
     not divided.
     """
-    from mcsim.batch import merge as merge_files
     from mcsim.results import (
         is_part_of_sweep,
         label,
@@ -223,11 +224,29 @@ def merge(files: tuple[Path, ...], output: Path, partial: bool) -> None:
         return
     require_free(output, "run", "part")
     with only_writer(output):
-        whole = as_usage(lambda: merge_files(files, partial=partial))
+        whole = as_usage(_merged, files, partial)
         dataset = label(whole)
         write(dataset, output, whole)
     say(f"wrote {output}")
     click.echo(summarise(dataset))
+
+
+def _merged(files: tuple[Path, ...], partial: bool) -> Part:
+    """The parts joined; where that fails, and a file is no part of a run at all, that is said."""
+    from mcsim.api import open as open_result
+    from mcsim.batch import merge
+    from mcsim.results import kind_of
+
+    try:
+        return merge(files, partial=partial)
+    except McsimError:
+        for file in files:
+            with suppress(McsimError), open_result(file) as there:
+                kind = kind_of(there)
+                if kind not in ("run", "part"):
+                    message = f"mcsim: {file}: is the result of {named(kind)}, no part of a run"
+                    raise Failure(message, USAGE) from None
+        raise
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,6 +53,9 @@ def goal_of(statistic: str, target: str | float) -> Goal:
     if statistic not in units:
         near = did_you_mean(statistic, units)
         raise ValueError(f"unknown statistic {statistic!r}{near}; there are {', '.join(units)}")
+    with suppress(ValueError):
+        # As in a file, where a bare number is SI.
+        target = float(target)
     try:
         number = parse(target, DIMENSIONS.get(units[statistic]))
     except UnitError as error:
