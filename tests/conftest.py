@@ -53,6 +53,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.stem, len(FIRST)))
 
 
+@pytest.fixture(autouse=True)
+def _environment_as_it_was():
+    """Dask leaves variables behind, with which later tests would start programs more slowly."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Real processes of the tests find the kernels that were compiled once, and hear Ctrl-C."""
     hearing = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
