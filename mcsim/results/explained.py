@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
-from importlib import metadata
 
 import numpy as np
 import xarray as xr
@@ -53,12 +51,7 @@ def label_explanation(
     variables |= _with_errors("step_time_mean", (), time[None], steps, "mean step time", errors)
     for form, what in FORMS.items():
         variables |= _with_errors(f"{form}_time", ("cause",), costs[form], steps, what, errors)
-    history = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    attrs = provenance_of(
-        scenario,
-        "Causes of lost time in synchronous training",
-        f"{history} mcsim {metadata.version('mcsim')}: explained",
-    )
+    attrs = provenance_of(scenario, "Causes of lost time in synchronous training", "explained")
     coordinates = {
         "cause": (("cause",), list(causes), {"units": "1", "long_name": "cause of lost time"}),
         "cause_description": (

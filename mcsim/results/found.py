@@ -13,8 +13,7 @@ import xarray as xr
 
 from mcsim.errors import UnitError
 from mcsim.laws import FloatArray
-from mcsim.results.label import provenance_of, version_of
-from mcsim.results.points import now
+from mcsim.results.label import provenance_of
 from mcsim.results.statistics import STATISTICS
 from mcsim.results.summary import with_error
 from mcsim.results.swept import DIMENSIONS, Axis, axes_of
@@ -115,9 +114,8 @@ def label_found(
         errors,
         {"units": goal.units, "long_name": f"standard error of the {long_name}"},
     )
-    history = f"{now()} mcsim {version_of('mcsim')}: sought"
     attrs = {
-        **provenance_of(scenario, "A value at which a target is reached", history),
+        **provenance_of(scenario, "A value at which a target is reached", "sought"),
         "study": FIND,
         "statistic": goal.statistic,
         "target": goal.target,

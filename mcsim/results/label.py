@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import platform
 from functools import cache
 from importlib import metadata
@@ -223,15 +224,23 @@ def version_of(name: str) -> str:
     return metadata.version(name)
 
 
-def provenance_of(scenario: Scenario, title: str, history: str) -> dict[str, object]:
-    """What any Dataset says of where it comes from. history: what was done, and when."""
+def now() -> str:
+    """In UTC, as ISO 8601 has it."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def provenance_of(
+    scenario: Scenario, title: str, done: str, at: str | None = None
+) -> dict[str, object]:
+    """What any Dataset says of where it comes from. done: what was, and at which time; default:
+    now."""
     version = version_of("mcsim")
     libraries = [f"{name} {version_of(name)}" for name in _LIBRARIES]
     return {
         "Conventions": "CF-1.11",
         "title": f"{title}: {scenario.name}",
         "source": f"mcsim {version}",
-        "history": history,
+        "history": f"{at or now()} mcsim {version}: {done}",
         "scenario": scenario.to_toml(),
         "scenario_name": scenario.name,
         "scenario_hash": scenario.hash,
@@ -245,9 +254,9 @@ def provenance_of(scenario: Scenario, title: str, history: str) -> dict[str, obj
 
 def _provenance(part: Part) -> dict[str, object]:
     cost = part.cost
-    history = f"{cost.finished} mcsim {version_of('mcsim')}: simulated"
+    title = "Step times of synchronous training"
     return {
-        **provenance_of(part.scenario, "Step times of synchronous training", history),
+        **provenance_of(part.scenario, title, "simulated", cost.finished),
         "engine": part.choice.engine,
         "engine_reason": part.choice.reason,
         "target": cost.targets,

@@ -7,7 +7,6 @@ each finished point, which holds every number with all its digits, under a check
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 from collections.abc import Mapping
@@ -136,11 +135,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def now() -> str:
-    """In UTC, as ISO 8601 has it."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def label_part(part: PartOfSweep) -> xr.Dataset:
     """The Dataset of some finished points, that a merge or a resumed sweep reads."""
     numbers = sorted(part.points)
@@ -156,7 +150,7 @@ def label_part(part: PartOfSweep) -> xr.Dataset:
         for name, (units, long_name, values) in columns.items()
     }
     title, total = "Part of a sweep", part.plan["points"]
-    attrs = provenance_of(part.scenario, title, f"{now()} mcsim {version_of('mcsim')}: swept")
+    attrs = provenance_of(part.scenario, title, "swept")
     known = {
         "study": PART,
         "sweep": json.dumps(part.plan),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from mcsim.results.label import provenance_of, version_of
-from mcsim.results.points import Finished, PartOfSweep, now
+from mcsim.results.label import provenance_of
+from mcsim.results.points import Finished, PartOfSweep
 from mcsim.units import SI_UNIT, Dimension, show
 
 SWEEP = "sweep"
@@ -129,9 +129,8 @@ def _values(
 
 
 def _attrs(part: PartOfSweep, points: Sequence[Finished]) -> dict[str, Any]:
-    history = f"{now()} mcsim {version_of('mcsim')}: swept"
     return {
-        **provenance_of(part.scenario, "Sweep of synchronous training", history),
+        **provenance_of(part.scenario, "Sweep of synchronous training", "swept"),
         "study": SWEEP,
         "sweep": json.dumps(part.plan),
         "comment": "the scenario is that of the first point; all points have the same random"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 
 import numpy as np
 import xarray as xr
@@ -66,12 +64,7 @@ def label_verdict(
     variables |= _of_training(run)
     variables |= _of_service(service, drawn)
     variables |= _told(scenario, fleet, trainer)
-    history = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    attrs = provenance_of(
-        scenario,
-        "Training or inference",
-        f"{history} mcsim {metadata.version('mcsim')}: judged",
-    )
+    attrs = provenance_of(scenario, "Training or inference", "judged")
     group = ("group", "group_site", "group_device", "group_devices")
     coordinates = {name: run[name].variable.load() for name in (*group, "component")}
     coordinates["use"] = xr.Variable(
