@@ -8,7 +8,7 @@ means over devices count his time up to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from mcsim.engine.cluster import Cluster
 from mcsim.engine.compile import kernel
 from mcsim.engine.screening import EVERY_DEVICE, GroupScreen, Level
 from mcsim.engine.shared import shared_factors
+from mcsim.engine.steps import Arrivals
 from mcsim.laws import FloatArray
 from mcsim.model.policy import Cutoff
 
@@ -168,8 +169,8 @@ def cut_short(
     first: int,
     count: int,
     is_last: bool,
-) -> tuple[NDArray[Any], ...]:
-    """All of `Arrivals` of the steps from `first` on, and in which nothing else could change them.
+) -> tuple[Arrivals, NDArray[np.bool_]]:
+    """The arrivals of the steps from `first` on, and in which nothing else could change them.
 
     levels, screens: as `Cluster.screens` gives them; is_last: at the last depth, which keeps all
     devices. lists: of each group, the candidates, whose times are multiplied by what sites share.
@@ -190,33 +191,27 @@ def cut_short(
         every = Together.of([one for some in lists for one in some])
         cut, cut_draw = arrival_before(every.bounds, every.time, every.survival, cutoff.spare)
         end, end_draw = cut, cut_draw
-    shape = (count, len(plan.sites))
-    ready, draw = np.full(shape, -np.inf), np.ones(shape)
-    culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    busy, late = np.empty((count, len(plan.groups))), np.zeros(count, np.int64)
+    found, late = Arrivals.of_nobody(count, plan), np.zeros(count, np.int64)
     for index, (group, some) in enumerate(zip(plan.groups, lists, strict=True)):
         column, expected = group.site, screens[index].expected_sum
         factor = np.ascontiguousarray(factors[:, column])
         latest, drawn, who, surplus, missing = until_cut(
             *Together.of(list(some)), factor, cut, cut_draw, end, end_draw
         )
-        busy[:, index] = (expected * factor + surplus) / group.count
+        found.busy[:, index] = (expected * factor + surplus) / group.count
         late += missing
-        tied = (latest == ready[:, column]) & (drawn < draw[:, column])
-        later = (latest > ready[:, column]) | tied
-        ready[later, column], draw[later, column] = latest[later], drawn[later]
-        culprit[later, column], device[later, column] = index, who[later]
+        found.admit(index, column, latest, drawn, who)
     sure = np.ones(count, np.bool_)
     if not is_last:
         for site, level in enumerate(levels):
-            sure &= _is_above(level, factors[:, site], ready[:, site], draw[:, site])
+            sure &= _is_above(level, factors[:, site], found.ready[:, site], found.draw[:, site])
             if cutoff.has_timeout:
                 sure &= level.time * factors[:, site] <= cutoff.timeout
             else:
                 sure &= _is_above(level, factors[:, site], cut, cut_draw)
     if cutoff.has_timeout:
-        ready = np.minimum(ready, cutoff.timeout)
-    return ready, culprit, draw, busy, device, late / plan.devices, sure
+        found = found._replace(ready=np.minimum(found.ready, cutoff.timeout))
+    return found._replace(lost=late / plan.devices), sure
 
 
 def _is_above(

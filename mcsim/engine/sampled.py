@@ -27,7 +27,7 @@ from mcsim.engine.ends import OVERFLOW
 from mcsim.engine.held import Found, drawn_at, held, refreshes_of
 from mcsim.engine.philox import Purpose, Words, key_of, word_3
 from mcsim.engine.policies import ended
-from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds
+from mcsim.engine.screening import GroupLaws, GroupScreen, Thresholds, outranks
 from mcsim.engine.states import Spells, spells_of
 from mcsim.engine.steps import Arrivals, Steps
 from mcsim.laws import FloatArray
@@ -168,29 +168,20 @@ def _screened(
         return _screened_and_cut(cluster, cluster.plan.cutoff, first, count, depth)
     plan = cluster.plan
     levels, screens = cluster.screens(depth)
-    shape = (count, len(plan.sites))
-    ready, draw = np.full(shape, -np.inf), np.ones(shape)
-    culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    busy = np.empty((count, len(plan.groups)))
+    found = Arrivals.of_nobody(count, plan)
     for index, group in enumerate(plan.groups):
         latest, drawn, who, surplus = _group_arrivals(
             cluster, index, screens[index], first, count, finder
         )
         screened = screens[index]
         present = screened.present or np.nan
-        busy[:, index] = (screened.expected_sum + surplus) / present
-        column = group.site
-        tied = (latest == ready[:, column]) & (drawn < draw[:, column])
-        later = (latest > ready[:, column]) | tied
-        ready[later, column] = latest[later]
-        draw[later, column] = drawn[later]
-        culprit[later, column] = index
-        device[later, column] = who[later]
+        found.busy[:, index] = (screened.expected_sum + surplus) / present
+        found.admit(index, group.site, latest, drawn, who)
     sure = np.ones(count, np.bool_)
     if depth + 1 < len(KEPT):
         for site, level in enumerate(levels):
-            sure &= level.outranked_by(ready[:, site], draw[:, site])
-    return Arrivals(ready, culprit, draw, busy, device), sure
+            sure &= level.outranked_by(found.ready[:, site], found.draw[:, site])
+    return found, sure
 
 
 def _screened_and_cut(
@@ -213,8 +204,8 @@ def _screened_and_cut(
             for index, screened in enumerate(screens)
         ]
         parts.append(cut_short(cluster, cutoff, levels, screens, lists, at, size, is_last))
-    ready, culprit, draw, busy, device, lost, sure = map(np.concatenate, zip(*parts, strict=True))
-    return Arrivals(ready, culprit, draw, busy, device, lost), sure
+    found, sure = zip(*parts, strict=True)
+    return Arrivals(*map(np.concatenate, zip(*found, strict=True))), np.concatenate(sure)
 
 
 def _group_arrivals(
@@ -256,7 +247,7 @@ def _batch_arrivals(
         for scored in _scored(cluster, index, screened, spells, first, count, finder)
     )
     for other in others:
-        later = (other[0] > one[0]) | ((other[0] == one[0]) & (other[1] < one[1]))
+        later = outranks(other[0], other[1], one[0], one[1])
         one = (
             np.where(later, other[0], one[0]),
             np.where(later, other[1], one[1]),

@@ -122,7 +122,14 @@ class Level:
 
     def outranked_by(self, time: FloatArray, survival: FloatArray) -> NDArray[np.bool_]:
         """Whether the last arrivals, drawn at `survival`, are above the level; shape (n,)."""
-        return np.asarray((time > self.time) | ((time == self.time) & (survival < self.tie)))
+        return outranks(time, survival, self.time, self.tie)
+
+
+def outranks(
+    time: FloatArray, survival: FloatArray, other: FloatArray | float, drawn: FloatArray | float
+) -> NDArray[np.bool_]:
+    """Whether arrivals are later than others, or as late and drawn lower; shape (n,)."""
+    return np.asarray((time > other) | ((time == other) & (survival < drawn)))
 
 
 EVERY_DEVICE = Level(-np.inf, 0.0)

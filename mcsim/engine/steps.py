@@ -10,7 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mcsim.engine.screening import outranks
 from mcsim.laws import FloatArray
+from mcsim.model.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,33 @@ class Arrivals(NamedTuple):
     busy: FloatArray
     device: NDArray[np.int64] | None = None
     lost: FloatArray | None = None
+
+    @classmethod
+    def of_nobody(cls, count: int, plan: Plan) -> Arrivals:
+        """Of so many steps, to be filled: nobody has arrived."""
+        shape = (count, len(plan.sites))
+        culprit, device = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        busy = np.empty((count, len(plan.groups)))
+        return cls(np.full(shape, -np.inf), culprit, np.ones(shape), busy, device)
+
+    def admit(
+        self,
+        group: int,
+        site: int,
+        latest: FloatArray,
+        drawn: FloatArray,
+        device: NDArray[np.int64],
+    ) -> None:
+        """The last arrivals of a group at its site, each shape (steps,), where they are the site's.
+
+        drawn: the survival probabilities that they were drawn at.
+        """
+        assert self.device is not None
+        later = outranks(latest, drawn, self.ready[:, site], self.draw[:, site])
+        self.ready[later, site] = latest[later]
+        self.draw[later, site] = drawn[later]
+        self.culprit[later, site] = group
+        self.device[later, site] = device[later]
 
 
 @dataclass(frozen=True)
