@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from mcsim.model.plan import Group, Plan, Slow
 from mcsim.model.shares import real_shares, whole_room, whole_shares
 from mcsim.scenario import Scenario
 from mcsim.scenario.remedy import Remedy
+
+Value = TypeVar("Value", np.float64, np.bool_)
 
 ABSENT = -np.inf
 """The base time of a device that is left out."""
@@ -74,7 +77,7 @@ class Remedies:
         if self.drop_devices:
             every = np.concatenate(found)
             every[_slowest(every, self.drop_devices)] = ABSENT
-            found = np.split(every, np.cumsum([times.size for times in found])[:-1])
+            found = _apart(every, found)
         if self.shares != "equal":
             self._deal_out(groups, found)
         return tuple(found)
@@ -95,8 +98,7 @@ class Remedies:
             share = whole_shares(time / number, number, most) / number
         every = np.zeros(present.size)
         every[present] = share
-        parts = np.split(every, np.cumsum([times.size for times in found])[:-1])
-        for times, part in zip(found, parts, strict=True):
+        for times, part in zip(found, _apart(every, found), strict=True):
             np.multiply(times, part, out=times, where=times > ABSENT)
 
 
@@ -118,10 +120,14 @@ def _leave_out(
     every = np.concatenate([nodes[index] for index in among])
     gone = np.zeros(every.size, np.bool_)
     gone[_slowest(every, number)] = True
-    parts = np.split(gone, np.cumsum([nodes[index].size for index in among])[:-1])
-    for index, part in zip(among, parts, strict=True):
+    for index, part in zip(among, _apart(gone, [nodes[i] for i in among]), strict=True):
         nodes[index][part] = ABSENT
         found[index][np.repeat(part, groups[index].devices_per_node)[: found[index].size]] = ABSENT
+
+
+def _apart(every: NDArray[Value], like: Sequence[FloatArray]) -> list[NDArray[Value]]:
+    """What was put together of arrays, as they were."""
+    return np.split(every, np.cumsum([one.size for one in like])[:-1])
 
 
 def _slowest(time: FloatArray, number: int) -> NDArray[np.intp]:
