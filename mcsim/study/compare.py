@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +50,10 @@ _BETWEEN = 7
 """Numbers that are tried at a time between two that enclose the best."""
 
 
+Applied = tuple[Scenarios, list[Remedy]]
+"""What remedies make of a scenario, and the remedies."""
+
+
 @dataclass(frozen=True)
 class Variant:
     """A scenario with remedies, whose names are joined by "+". scenarios: side by side."""
@@ -75,36 +80,34 @@ def compare(
         raise ValueError(f"threads must be at least 1, not {threads}")
     scenario = sampled(scenario, "compare")
     if names is None:
-        chosen = list(applicable(scenario))
+        chosen = dict(_all(scenario))
     else:
-        chosen = [name for name in dict.fromkeys(names) if name != NONE]
-    require_remedies(scenario, chosen)
+        # All are looked at before the first of them takes its time.
+        chosen = {name: _require(scenario, name) for name in names if name != NONE}
+    chosen = {NONE: ((scenario,), [])} | chosen
     cost, outcomes = cost_of(scenario), list[Outcome]()
-    for done, name in enumerate([NONE, *chosen]):
+    for done, (name, (scenarios, used)) in enumerate(chosen.items()):
         if progress is not None:
-            progress(done, len(chosen) + 1)
-        variant = variant_of(scenario, name, threads)
-        outcomes.append(_outcome(variant, threads))
+            progress(done, len(chosen))
+        outcomes.append(_outcome(_tuned(name, scenarios, used, threads), threads))
     if progress is not None:
-        progress(len(chosen) + 1, len(chosen) + 1)
+        progress(len(chosen), len(chosen))
     return label_comparison(scenario, outcomes, cost)
 
 
 def applicable(scenario: Scenario) -> Iterator[str]:
     """The names of the remedies, and the chosen combinations, that a scenario has a place for."""
+    return (name for name, _ in _all(scenario))
+
+
+def _all(scenario: Scenario) -> Iterator[tuple[str, Applied]]:
     for name in [*(remedy.name for remedy in remedies_of(scenario)), *COMBINATIONS]:
-        try:
-            _applied(scenario, name)
-        except (InapplicableError, ScenarioError):
-            continue
-        yield name
+        with suppress(InapplicableError, ScenarioError):
+            yield name, _applied(scenario, name)
 
 
 def require_remedies(scenario: Scenario, names: Sequence[str]) -> None:
-    """Raise ScenarioError for a remedy that is not known or does not apply.
-
-    All are looked at before the first of them takes its time.
-    """
+    """Raise ScenarioError for a remedy that is not known or does not apply."""
     sampled(scenario, "compare")
     for name in names:
         if name != NONE:
@@ -113,10 +116,12 @@ def require_remedies(scenario: Scenario, names: Sequence[str]) -> None:
 
 def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Variant:
     """The variant of a name, its best numbers found. Raises ScenarioError."""
-    if name == NONE:
-        return Variant(NONE, "as it is", (scenario,))
-    scenarios, used = _require(scenario, name)
-    said = [remedy.description for remedy in used]
+    return _tuned(name, *_require(scenario, name), threads)
+
+
+def _tuned(name: str, scenarios: Scenarios, used: Sequence[Remedy], threads: int | None) -> Variant:
+    """The variant whose numbers are found that remedies leave open."""
+    said = [remedy.description for remedy in used] or ["as it is"]
     for remedy in used:
         if remedy.tuned is not None:
             # Of islands each has its own: their throughputs add up.
@@ -132,7 +137,7 @@ def variant_of(scenario: Scenario, name: str, threads: int | None = None) -> Var
     return Variant(name, "; ".join(said), scenarios)
 
 
-def _require(scenario: Scenario, name: str) -> tuple[Scenarios, list[Remedy]]:
+def _require(scenario: Scenario, name: str) -> Applied:
     """As `_applied`. Raises ScenarioError where a remedy does not apply."""
     try:
         return _applied(scenario, name)
@@ -140,7 +145,7 @@ def _require(scenario: Scenario, name: str) -> tuple[Scenarios, list[Remedy]]:
         raise scenario.error([Problem("", f"the remedy {name} does not apply: {reason}")]) from None
 
 
-def _applied(scenario: Scenario, name: str) -> tuple[Scenarios, list[Remedy]]:
+def _applied(scenario: Scenario, name: str) -> Applied:
     """What the remedies of a name make of a scenario, without numbers that are to be found."""
     known = {remedy.name: remedy for remedy in remedies_of(scenario)}
     used = [
